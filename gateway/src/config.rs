@@ -1,0 +1,242 @@
+//! What the configuration means. Everything here has been proved: a [`Config`] that exists can be started.
+//!
+//! `raw` reads the file's shape and remembers every line; `check` turns one into the other and collects every
+//! problem on the way.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub server: Server,
+    pub admin: Admin,
+    pub store: Store,
+    pub limits: Limits,
+    pub plugins: Vec<Plugin>,
+    pub routes: Vec<Route>,
+    pub subscribers: Vec<Subscriber>,
+}
+
+/// Bytes that are never printed: `Debug` shows that there is a secret and nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes, for the one place that needs them. Never log or store the result.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// `[server]`: where providers post to.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// What providers were told, without a trailing slash, e.g. `https://hooks.example.com`. `None`: `http://<listen>`.
+    pub public_url: Option<String>,
+    pub tls: Option<Tls>,
+    pub body_bytes_max: usize,
+    pub header_bytes_max: usize,
+    pub headers_max: usize,
+    /// From the first byte of a request to the end of its head.
+    pub header_timeout: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// How long a connection may be silent between requests.
+    pub idle_timeout: Duration,
+    pub connections_max: usize,
+    /// How long a stop waits for what is in hand.
+    pub grace: Duration,
+}
+
+/// `server.tls`: PEM files.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// `[admin]`: metrics and health.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// `None`: no admin address.
+    pub listen: Option<SocketAddr>,
+    pub token: Option<Secret>,
+}
+
+/// `[store]`: where events are kept.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub location: Location,
+    /// How long an event is kept and recognised when it comes again.
+    pub keep_events: Duration,
+    /// How long the raw webhook is kept beside its events.
+    pub keep_webhooks: Duration,
+    pub keep_attempts: Duration,
+    /// How many writes may wait for the disk before providers are answered 503.
+    pub queue_max: usize,
+}
+
+/// Which engine keeps the events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    Sqlite(PathBuf),
+}
+
+/// `[limits]`: bounds on plugins.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Processor time one webhook may take in a plugin, in ticks of one millisecond.
+    pub plugin_time: Duration,
+    pub plugin_memory_bytes: usize,
+    /// Events' data and answers together.
+    pub plugin_output_bytes: usize,
+    pub plugin_events_max: usize,
+    pub plugin_host_calls_max: u32,
+    /// Webhooks inside plugins at the same moment, over all routes.
+    pub plugins_in_flight: usize,
+    /// How long a webhook may wait for its turn before the provider is answered 503.
+    pub plugin_wait: Duration,
+    /// Largest file accepted as a plugin.
+    pub plugin_file_bytes: u64,
+    /// Where compiled third-party plugins are cached; only the gateway may write there.
+    pub plugin_cache: Option<PathBuf>,
+}
+
+/// `[[plugin]]`: a third-party plugin.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    pub name: String,
+    pub path: PathBuf,
+    /// Line of the block in the file, for messages.
+    pub line: usize,
+}
+
+/// `[[route]]`: a path bound to a plugin, its secrets and options.
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub name: String,
+    /// Starts with a slash, has no trailing one.
+    pub path: String,
+    /// The plugin's name.
+    pub provider: String,
+    /// Every live value of every secret, as written; the plugin's declaration says how text becomes key bytes.
+    pub secrets: Vec<(String, Vec<Secret>)>,
+    /// A JSON object, checked against the plugin's own schema when the plugin is loaded.
+    pub options: serde_json::Value,
+    /// Webhooks that nothing proves are accepted too.
+    pub allow_unsigned: bool,
+    /// The plugin may have the host compute an HMAC for a handshake's answer.
+    pub allow_hmac: bool,
+    /// The URLs the provider may have been told, likeliest first; empty: `public_url` + `path`.
+    pub urls: Vec<String>,
+    pub line: usize,
+}
+
+/// `[[subscriber]]`: a downstream service.
+#[derive(Debug, Clone)]
+pub struct Subscriber {
+    pub name: String,
+    pub url: reqwest::Url,
+    pub filter: Filter,
+    /// At least one; every live one signs.
+    pub secrets: Vec<SigningKey>,
+    pub signature: Signature,
+    /// Sent with every attempt; the values are secrets until proved otherwise.
+    pub headers: Vec<(hyper::header::HeaderName, Secret)>,
+    pub timeout: Duration,
+    /// Pause before each attempt, the first included; its length is the number of attempts.
+    pub schedule: Vec<Duration>,
+    pub in_flight_max: usize,
+    /// Deliveries that may wait for another attempt before reading on stops.
+    pub waiting_max: usize,
+    pub line: usize,
+}
+
+/// Which events a subscriber gets: all conditions must hold; an empty list is no condition.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub types: Vec<Pattern>,
+    pub routes: Vec<String>,
+    pub numbers: Vec<Pattern>,
+    /// Events without a duration pass only when this is `None`.
+    pub min_duration: Option<Duration>,
+    /// `Some(true)`: only test events; `Some(false)`: none of them.
+    pub test: Option<bool>,
+}
+
+/// Exact text, or a prefix written with a trailing `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pattern {
+    Exact(String),
+    Prefix(String),
+}
+
+impl Pattern {
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == text,
+            Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
+        }
+    }
+}
+
+/// A live key that signs deliveries (Standard Webhooks).
+#[derive(Debug, Clone)]
+pub enum SigningKey {
+    /// `whsec_…`: HMAC-SHA256 key bytes, decoded.
+    Hmac(Secret),
+    /// `whsk_…`: Ed25519 seed, 32 bytes, decoded.
+    Ed25519(Secret),
+}
+
+/// How deliveries are signed.
+#[derive(Debug, Clone)]
+pub enum Signature {
+    /// `webhook-id`, `webhook-timestamp`, `webhook-signature`.
+    StandardWebhooks,
+    /// The form a subscriber already checks. The three Standard Webhooks headers are not sent, except `webhook-id` and
+    /// `webhook-timestamp`.
+    Custom(CustomSignature),
+}
+
+/// `signature = { header, algorithm, encoding, prefix, over }`.
+#[derive(Debug, Clone)]
+pub struct CustomSignature {
+    pub header: hyper::header::HeaderName,
+    pub algorithm: Algorithm,
+    pub encoding: Encoding,
+    pub prefix: String,
+    pub over: Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    HmacSha1,
+    HmacSha256,
+    HmacSha512,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    Hex,
+    Base64,
+}
+
+/// What the signature covers; the parts are joined by full stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    Body,
+    IdTimestampBody,
+    TimestampBody,
+}
