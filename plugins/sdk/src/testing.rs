@@ -8,8 +8,12 @@ use std::{cell::Cell, cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use crate::{Body, Field, Request, environment::Level};
 
+#[cfg(feature = "testing")]
+mod cases;
 pub(crate) mod crypto;
 pub(crate) mod environment;
+#[cfg(feature = "testing")]
+pub use cases::cases;
 
 /// When a [`TestHost::request`] was received: 2026-06-01T12:00:00Z, in milliseconds since the Unix epoch.
 pub const RECEIVED_AT_MS: u64 = 1_780_315_200_000;

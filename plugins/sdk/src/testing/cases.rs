@@ -1,0 +1,529 @@
+//! Cases in files: a request, and what a plugin should make of it.
+//!
+//! ```text
+//! cases/route.toml                    the route all cases run on
+//! cases/<name>/request.http           a request
+//! cases/<name>/expected.json          the answer
+//! cases/<name>/route.toml             settings of this case that differ
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use serde_json::{Map, Value, json};
+
+use super::{Evidence, RECEIVED_AT_MS, TestHost, with_host};
+use crate::{
+    Accepted, Body, Descriptor, Event, Field, Outcome, Provider, Rejection, RejectionKind, Request, Verdict, encoding,
+    json::Document, time,
+};
+
+/// Runs every case of a directory, usually `concat!(env!("CARGO_MANIFEST_DIR"), "/cases")`, against a plugin in a
+/// native build.
+///
+/// # Files
+///
+/// `request.http` is a request line, header lines and an empty line (ending in LF or CRLF), and the body: every byte to
+/// the end of the file. A path longer than the route's is handed to the plugin as the rest of it.
+///
+/// `route.toml` has `secrets` (lists of texts, as an operator would write them), `options`, `allow_unsigned`,
+/// `public_url` (`https://hooks.example.com` unless set) and `path` (`/hooks/<provider>` unless set). A case's own file
+/// replaces the keys it has.
+///
+/// `expected.json` is one of
+///
+/// - `{"verdict":"accepted","form":…,"events":[{"kind","id","subject","occurred_at","test","data"}]}`
+/// - `{"verdict":"ignored","form":…,"reason":…}`
+/// - `{"verdict":"unsigned","form":…}`: called authentic without a check that is strong enough, on a route that does
+///   not allow it
+/// - `{"verdict":"rejected","kind":…,"code":…}`: by `verify`
+/// - `{"verdict":"quarantined","kind":…,"code":…}`: by `normalize`
+/// - `{"verdict":"respond","status":…,"body":…}`
+///
+/// # What is checked
+///
+/// The answer is the expected one. Of accepted events also that their kind is declared, that their data is valid under
+/// the unified schema, and that every scalar of the body is found again in them: in its own place, in `extra`, or, for
+/// a text that became turns of a transcript, in these.
+///
+/// With `BLESS=1` in the environment the expected files are written instead of compared; the other checks stay.
+///
+/// # Panics
+///
+/// When a case fails, after all have run; and when a file cannot be read.
+pub fn cases<P: Provider>(dir: impl AsRef<Path>) {
+    let dir = dir.as_ref();
+    let descriptor = P::describe();
+    let schema: Value = serde_json::from_str(include_str!("../../../../schemas/event/v1/call-event.schema.json"))
+        .expect("the event schema is JSON");
+    let schema = jsonschema::validator_for(&schema).expect("the event schema is a schema");
+    let bless = std::env::var_os("BLESS").is_some_and(|value| value == "1");
+
+    let mut failures = String::new();
+    let mut count = 0;
+    for case in directories(dir) {
+        count += 1;
+        let route = Route::read(&descriptor, &[dir.join("route.toml"), case.join("route.toml")]);
+        let text = fs::read(case.join("request.http")).expect("a case has a request");
+        let request = route.request(&descriptor, &text);
+        let answer = route.answer::<P>(&descriptor, &request);
+
+        let expected_path = case.join("expected.json");
+        let rendered = serde_json::to_string_pretty(&answer.json()).expect("a value is JSON") + "\n";
+        let mut problems = answer.problems(&descriptor, &schema, &request);
+        if bless {
+            fs::write(&expected_path, &rendered).expect("the expected file can be written");
+        } else {
+            let expected = fs::read_to_string(&expected_path).unwrap_or_default();
+            let expected: Value = serde_json::from_str(&expected).unwrap_or_default();
+            if expected != answer.json() {
+                problems.push(format!("not as expected:\n{}", difference(&expected, &answer.json())));
+            }
+        }
+        for problem in problems {
+            let name = case.file_name().unwrap_or_default().to_string_lossy();
+            write!(failures, "\n{name}: {problem}").expect("a string takes everything");
+        }
+    }
+    assert!(count > 0, "no cases in {}", dir.display());
+    assert!(failures.is_empty(), "{failures}");
+}
+
+fn directories(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("the directory of cases can be read");
+    let mut paths: Vec<_> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect();
+    paths.retain(|path| path.is_dir());
+    paths.sort();
+    paths
+}
+
+/// The route a case runs on.
+struct Route {
+    secrets: BTreeMap<String, Vec<Vec<u8>>>,
+    options: Value,
+    allow_unsigned: bool,
+    public_url: String,
+    path: String,
+}
+
+impl Route {
+    fn read(descriptor: &Descriptor, files: &[PathBuf]) -> Self {
+        let mut settings = Map::new();
+        for file in files.iter().filter(|file| file.exists()) {
+            let text = fs::read_to_string(file).expect("the route's file can be read");
+            settings.extend(toml::from_str::<Map<String, Value>>(&text).expect("the route's file is TOML"));
+        }
+        let text =
+            |key: &str, default: String| settings.get(key).and_then(Value::as_str).map_or(default, str::to_owned);
+        let secrets = settings
+            .get("secrets")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(name, values)| {
+                let spec = descriptor
+                    .secrets
+                    .iter()
+                    .find(|spec| spec.name == *name)
+                    .expect("the plugin declares the secret");
+                let values = values.as_array().expect("a secret is a list of values");
+                (
+                    name.clone(),
+                    values
+                        .iter()
+                        .map(|value| key(&spec.encoding, value.as_str().unwrap_or_default()))
+                        .collect(),
+                )
+            });
+        let options = settings.get("options").cloned().unwrap_or_else(|| json!({}));
+        let options_schema = serde_json::from_str(&descriptor.options_schema).expect("the options' schema is JSON");
+        jsonschema::validate(&options_schema, &options).expect("the options are valid");
+        Self {
+            secrets: secrets.collect(),
+            options,
+            allow_unsigned: settings
+                .get("allow_unsigned")
+                .and_then(Value::as_bool)
+                .unwrap_or_default(),
+            public_url: text("public_url", "https://hooks.example.com".to_owned()),
+            path: text("path", format!("/hooks/{}", descriptor.provider)),
+        }
+    }
+
+    fn request(&self, descriptor: &Descriptor, file: &[u8]) -> Request {
+        let (head, body) = split_head(file);
+        let mut lines = head.lines();
+        let request_line: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
+        let [method, target, "HTTP/1.1"] = request_line[..] else {
+            panic!("no request line: {request_line:?}")
+        };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let rest = path.strip_prefix(self.path.as_str()).expect("the path is the route's");
+
+        let headers: Vec<Field> = lines
+            .map(|line| {
+                let (name, value) = line.split_once(':').expect("a header has a colon");
+                TestHost::field(&name.to_ascii_lowercase(), value.trim())
+            })
+            .collect();
+        let is_form = headers.iter().any(|header| {
+            header.name == "content-type" && header.value.starts_with("application/x-www-form-urlencoded")
+        });
+        let form = if is_form {
+            decode_pairs(&String::from_utf8_lossy(body))
+        } else {
+            Vec::new()
+        };
+        let wanted = self.headers(descriptor);
+        Request {
+            method: method.to_owned(),
+            urls: vec![format!("{}{target}", self.public_url)],
+            path: rest.trim_start_matches('/').to_owned(),
+            query: decode_pairs(query),
+            headers: headers
+                .into_iter()
+                .filter(|header| wanted.contains(&header.name))
+                .collect(),
+            peer: None,
+            body: match std::str::from_utf8(body) {
+                Ok("") => Body::None,
+                Ok(text) => Body::Text(text.to_owned()),
+                Err(_) => Body::Binary(body.to_vec()),
+            },
+            form,
+            received_at_ms: RECEIVED_AT_MS,
+        }
+    }
+
+    /// The headers the plugin is shown: those it declares, `option:` entries looked up.
+    fn headers(&self, descriptor: &Descriptor) -> Vec<String> {
+        let named = |entry: &String| match entry.strip_prefix("option:") {
+            None => vec![entry.clone()],
+            Some(pointer) => match self.options.pointer(pointer) {
+                Some(Value::String(name)) => vec![name.to_ascii_lowercase()],
+                Some(Value::Array(names)) => names
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_ascii_lowercase)
+                    .collect(),
+                _ => Vec::new(),
+            },
+        };
+        descriptor.headers.iter().flat_map(named).collect()
+    }
+
+    fn answer<P: Provider>(&self, descriptor: &Descriptor, request: &Request) -> Answer {
+        let host = Rc::new(TestHost {
+            secrets: self.secrets.clone(),
+            options: self.options.to_string(),
+            body: request.bytes().to_vec(),
+            ..TestHost::default()
+        });
+        let proof = match with_host(host.clone(), || crate::verify::<P>(request)) {
+            Verdict::Authentic(proof) => proof,
+            Verdict::Respond(response) => return Answer::respond(response.status, &response.body),
+            Verdict::Reject(rejection) => return Answer::refused("rejected", &rejection),
+        };
+        let needed = match descriptor.assurance.as_str() {
+            "signed-body" => Evidence::SignedBody,
+            "signed-derived" => Evidence::SignedDerived,
+            "token" => Evidence::Token,
+            other => panic!("no assurance `{other}`"),
+        };
+        if host.seen.evidence.get() < needed && !self.allow_unsigned {
+            return Answer::Other(json!({ "verdict": "unsigned", "form": proof.form }));
+        }
+        match with_host(host, || crate::normalize::<P>(request, proof.payload.as_deref())) {
+            Outcome::Accepted(Accepted { events, ack: _ }) => Answer::Accepted {
+                form: proof.form,
+                events,
+            },
+            Outcome::Ignored(reason) => {
+                Answer::Other(json!({ "verdict": "ignored", "form": proof.form, "reason": reason }))
+            }
+            Outcome::Respond(response) => Answer::respond(response.status, &response.body),
+            Outcome::Reject(rejection) => Answer::refused("quarantined", &rejection),
+        }
+    }
+}
+
+/// What the plugin made of a request.
+enum Answer {
+    Accepted { form: String, events: Vec<Event> },
+    Other(Value),
+}
+
+impl Answer {
+    fn respond(status: u16, body: &[u8]) -> Self {
+        Self::Other(json!({ "verdict": "respond", "status": status, "body": String::from_utf8_lossy(body) }))
+    }
+
+    fn refused(verdict: &str, rejection: &Rejection) -> Self {
+        let kind = match rejection.kind {
+            RejectionKind::Unauthenticated => "unauthenticated",
+            RejectionKind::Malformed => "malformed",
+            RejectionKind::Unsupported => "unsupported",
+        };
+        Self::Other(json!({ "verdict": verdict, "kind": kind, "code": rejection.code }))
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Other(answer) => answer.clone(),
+            Self::Accepted { form, events } => {
+                let events: Vec<Value> = events
+                    .iter()
+                    .map(|event| {
+                        json!({
+                            "kind": event.kind,
+                            "id": event.id,
+                            "subject": event.subject,
+                            "occurred_at": event.occurred_at_ms.and_then(|ms| time::rfc3339(i64::try_from(ms).ok()?)),
+                            "test": event.test,
+                            "data": data(event),
+                        })
+                    })
+                    .collect();
+                json!({ "verdict": "accepted", "form": form, "events": events })
+            }
+        }
+    }
+
+    fn problems(&self, descriptor: &Descriptor, schema: &jsonschema::Validator, request: &Request) -> Vec<String> {
+        let Self::Accepted { events, .. } = self else {
+            return Vec::new();
+        };
+        let mut problems = Vec::new();
+        if events.is_empty() {
+            problems.push("accepted without an event".to_owned());
+        }
+        for event in events {
+            if !descriptor.events.iter().any(|spec| spec.unified == event.kind) {
+                problems.push(format!("`{}` is not declared", event.kind));
+            }
+            if event.id.is_empty() || event.subject.is_empty() {
+                problems.push("an event without id or subject".to_owned());
+            }
+            let mut whole = data(event);
+            whole["provider"] = descriptor.provider.clone().into();
+            whole["test"] = event.test.into();
+            if event.occurred_at_ms.is_none() {
+                whole["time_is_received"] = true.into();
+            }
+            problems.extend(
+                schema
+                    .iter_errors(&whole)
+                    .map(|error| format!("{}: {error}", error.instance_path())),
+            );
+        }
+        problems.extend(
+            lost(request, events)
+                .into_iter()
+                .map(|leaf| format!("not found again: {leaf}")),
+        );
+        problems
+    }
+}
+
+fn data(event: &Event) -> Value {
+    serde_json::from_str(&event.data).unwrap_or_else(|error| panic!("the data of {} is not JSON: {error}", event.id))
+}
+
+/// The scalars of a body that no event has.
+///
+/// Each place in the events answers for one scalar only. A party's E.164 number answers for none: what was sent is
+/// its `raw`.
+fn lost(request: &Request, events: &[Event]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut turns: Vec<Vec<String>> = Vec::new();
+    for event in events {
+        leaves(&data(event), &mut |leaf| found.push(leaf.clone()));
+        found.push(event.test.into());
+        for block in ["call", "chat"] {
+            let transcript = data(event)[block]["transcript"].take();
+            let texts = transcript
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|turn| turn["text"].as_str());
+            turns.push(texts.map(str::to_owned).collect());
+        }
+    }
+    let mut sent = Vec::new();
+    if request.form.is_empty() {
+        let document = request.text().and_then(Document::parse);
+        let body: Value = document
+            .map(|document| serde_json::from_str(document.as_str()).expect("the document was checked"))
+            .unwrap_or_default();
+        leaves(&body, &mut |leaf| sent.push(leaf.clone()));
+    } else {
+        for field in &request.form {
+            match serde_json::from_str(&field.value) {
+                Ok(value @ (Value::Object(_) | Value::Array(_))) => leaves(&value, &mut |leaf| sent.push(leaf.clone())),
+                _ => sent.push(field.value.clone().into()),
+            }
+        }
+    }
+    sent.retain(|leaf| match found.iter().position(|other| same(leaf, other)) {
+        Some(at) => {
+            found.swap_remove(at);
+            false
+        }
+        None => !leaf
+            .as_str()
+            .is_some_and(|text| turns.iter().any(|turns| consists_of(text, turns))),
+    });
+    sent.into_iter().map(|leaf| leaf.to_string()).collect()
+}
+
+fn leaves(value: &Value, visit: &mut impl FnMut(&Value)) {
+    match value {
+        Value::Object(members) => {
+            let is_party = members.contains_key("raw");
+            members
+                .iter()
+                .filter(|(key, _)| !(is_party && *key == "number"))
+                .for_each(|(_, value)| leaves(value, visit));
+        }
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, visit)),
+        scalar => visit(scalar),
+    }
+}
+
+/// `2.50` and `2.5` are the same number.
+fn same(left: &Value, right: &Value) -> bool {
+    left == right || matches!((left, right), (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64())
+}
+
+/// Whether a text is these turns in this order, with nothing but blank space and labels (`Agent: `) between.
+fn consists_of(text: &str, turns: &[String]) -> bool {
+    let mut rest = text;
+    for turn in turns {
+        let Some((before, after)) = rest.split_once(turn.as_str()) else {
+            return false;
+        };
+        let label = before.trim();
+        if !(label.is_empty() || label.ends_with(':') && label.len() <= 20) {
+            return false;
+        }
+        rest = after;
+    }
+    !turns.is_empty() && rest.trim().is_empty()
+}
+
+/// The bytes of a secret's value, in an encoding of [`SecretSpec`](crate::SecretSpec).
+fn key(encoding: &str, value: &str) -> Vec<u8> {
+    match encoding {
+        "utf8" => Some(value.as_bytes().to_vec()),
+        "base64" => encoding::base64(value),
+        "hex" => encoding::hex(value),
+        "standard-webhooks" => encoding::base64(value.strip_prefix("whsec_").unwrap_or(value)),
+        other => panic!("no secrets in `{other}` outside the gateway"),
+    }
+    .expect("the secret is in the encoding the plugin declares")
+}
+
+/// The head of a request, and the body.
+fn split_head(file: &[u8]) -> (&str, &[u8]) {
+    let end = |mark: &[u8]| Some((file.windows(mark.len()).position(|window| window == mark)?, mark.len()));
+    let (at, length) = [end(b"\n\n"), end(b"\r\n\r\n")]
+        .into_iter()
+        .flatten()
+        .min()
+        .expect("an empty line ends the head");
+    (
+        std::str::from_utf8(&file[..at]).expect("the head is text"),
+        &file[at + length..],
+    )
+}
+
+/// The pairs of a query string or a form body, decoded.
+fn decode_pairs(text: &str) -> Vec<Field> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let decoded = pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        TestHost::field(&decode(name), &decode(value))
+    });
+    decoded.collect()
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = after.get(..2).filter(|_| *first == b'%');
+        let escaped = escaped.and_then(|digits| encoding::hex(std::str::from_utf8(digits).ok()?));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+        bytes.push(match escaped {
+            Some(byte) => byte[0],
+            None if *first == b'+' => b' ',
+            None => *first,
+        });
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The lines that differ, `-` expected and `+` answered.
+fn difference(expected: &Value, answered: &Value) -> String {
+    let pretty = |value| serde_json::to_string_pretty(value).expect("a value is JSON");
+    let (expected, answered) = (pretty(expected), pretty(answered));
+    let missing = expected
+        .lines()
+        .filter(|line| !answered.lines().any(|other| other == *line));
+    let added = answered
+        .lines()
+        .filter(|line| !expected.lines().any(|other| other == *line));
+    missing
+        .map(|line| format!("- {line}\n"))
+        .chain(added.map(|line| format!("+ {line}\n")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_leaf_is_found() {
+        let request = TestHost::request(
+            "POST",
+            r#"{"a":"x","b":[1.50,true],"c":"Agent: hi\n\nCaller: ho","d":null,"e":"x"}"#,
+        );
+        let event = |data: Value| Event {
+            data: data.to_string(),
+            ..Event::new("call.completed", "1", "1")
+        };
+        let turns = json!([{ "speaker": "agent", "text": "hi" }, { "speaker": "customer", "text": "ho" }]);
+        let whole = json!({ "call": { "transcript": turns, "from": { "number": "x", "raw": "x" } },
+            "extra": { "b": [1.5, true], "d": null, "e": "x" } });
+        assert_eq!(lost(&request, &[event(whole)]), Vec::<String>::new());
+        let short = json!({ "call": { "transcript": [turns[0]], "from": { "number": "x", "raw": "x" } }, "extra": { "b": [1] } });
+        assert_eq!(
+            lost(&request, &[event(short)]),
+            ["1.5", "true", r#""Agent: hi\n\nCaller: ho""#, "null", r#""x""#]
+        );
+    }
+
+    #[test]
+    fn forms_are_decoded() {
+        let fields = decode_pairs("a%5Bb%5D=1+2%2b&c&d=%zz%C3%A9&");
+        let pairs: Vec<_> = fields
+            .iter()
+            .map(|field| (field.name.as_str(), field.value.as_str()))
+            .collect();
+        assert_eq!(pairs, [("a[b]", "1 2+"), ("c", ""), ("d", "%zzé")]);
+    }
+
+    #[test]
+    fn a_head_ends_at_the_first_empty_line() {
+        assert_eq!(split_head(b"a\nb\n\n\n\r\n\r\nc"), ("a\nb", &b"\n\r\n\r\nc"[..]));
+        assert_eq!(split_head(b"a\r\n\r\nb\n\nc"), ("a", &b"b\n\nc"[..]));
+    }
+}
