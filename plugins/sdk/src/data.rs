@@ -179,7 +179,7 @@ pub struct Chat<'a> {
     pub ended_reason: Option<Text<'a>>,
     /// How many messages were written.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_count: Option<i64>,
+    pub message_count: Option<u64>,
     /// The agent, human or not, that handled it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent<'a>>,
@@ -269,16 +269,16 @@ pub struct Campaign<'a> {
 pub struct LeadCounts {
     /// All of them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub total: Option<i64>,
+    pub total: Option<u64>,
     /// Those it is done with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub completed: Option<i64>,
+    pub completed: Option<u64>,
     /// Those it gave up on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed: Option<i64>,
+    pub failed: Option<u64>,
     /// Those still to come.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pending: Option<i64>,
+    pub pending: Option<u64>,
 }
 
 /// What brought a caller: the marketing channel and the traces of a visit.

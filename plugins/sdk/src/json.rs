@@ -22,7 +22,11 @@
 //! # Ok::<(), callfeed_plugin::Rejection>(())
 //! ```
 
-use std::{borrow::Cow, cell::Cell, fmt};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    fmt::{self, Write as _},
+};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -31,7 +35,12 @@ use serde::{
 };
 pub use serde_json::value::RawValue;
 
-use crate::{Rejection, data::Party, time::Time};
+use crate::{
+    Rejection,
+    crypto::{self, Failure},
+    data::{Party, Seconds},
+    time::Time,
+};
 
 /// How deep a document may be nested. Deeper ones are no provider's, and readers of the event have limits as well.
 pub const DEPTH_MAX: u32 = 64;
@@ -82,6 +91,18 @@ impl<'a> Document<'a> {
         } else {
             Err(Rejection::malformed("json-not-an-object"))
         }
+    }
+
+    /// A short text that stands for everything the document says, for the id of an event whose own identity is not
+    /// known: the order of members, blank space, escapes and the spelling of numbers make no difference to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Refused`] when the webhook has used up its share of hashing.
+    pub fn fingerprint(&self) -> Result<String, Failure> {
+        let mut canonical = String::with_capacity(self.text.len());
+        write_canonical(self.text.trim_ascii(), &mut canonical);
+        crypto::fingerprint(&[&canonical])
     }
 
     /// The text, with lone surrogates replaced.
@@ -180,14 +201,7 @@ impl<'a> Object<'a> {
     /// Takes a number. One of more than 15 significant digits is read but also left, since an `f64` may round it.
     pub fn take_f64(&mut self, key: &str) -> Option<f64> {
         let value = self.peek_f64(key)?;
-        let text = self.raw(key)?;
-        let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
-        let digits = mantissa
-            .bytes()
-            .filter(u8::is_ascii_digit)
-            .skip_while(|&digit| digit == b'0')
-            .count();
-        if digits <= 15 {
+        if significant_digits(self.raw(key)?) <= 15 {
             self.remove(key);
         }
         Some(value)
@@ -201,6 +215,28 @@ impl<'a> Object<'a> {
         } else {
             None
         }
+    }
+
+    /// Takes a whole number that is not negative, such as a count.
+    pub fn take_u64(&mut self, key: &str) -> Option<u64> {
+        let value = self.raw(key)?.parse().ok()?;
+        self.remove(key);
+        Some(value)
+    }
+
+    /// Takes a number of seconds; what no length of time is, such as a negative number, is left.
+    pub fn take_seconds(&mut self, key: &str) -> Option<Seconds> {
+        let seconds = Seconds::new(self.peek_f64(key)?)?;
+        self.take_f64(key);
+        Some(seconds)
+    }
+
+    /// Takes a list in which every item is a string.
+    pub fn take_str_list(&mut self, key: &str) -> Option<Vec<Cow<'a, str>>> {
+        let list = self.open_list(key)?;
+        let texts = list.items.iter().map(Value::peek_str).collect::<Option<Vec<_>>>()?;
+        self.remove(key);
+        Some(texts)
     }
 
     /// Takes an identifier as a text. A string is taken; a whole number is read, and left because its type changes.
@@ -553,6 +589,51 @@ fn string(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
+/// Writes a value with members in order, without blank space, strings escaped and numbers printed in one way.
+fn write_canonical(raw: &str, out: &mut String) {
+    let checked = "the document was checked";
+    match raw.as_bytes()[0] {
+        b'{' => {
+            let mut members = Object::read(raw).members;
+            members.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+            out.push('{');
+            for (key, value) in &members {
+                out.push_str(&serde_json::to_string(key).expect(checked));
+                out.push(':');
+                if let Value::Raw(raw) = value {
+                    write_canonical(raw.get(), out);
+                }
+                out.push(',');
+            }
+            out.push('}');
+        }
+        b'[' => {
+            let items: Vec<&RawValue> = serde_json::from_str(raw).expect(checked);
+            out.push('[');
+            for item in items {
+                write_canonical(item.get(), out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        b'"' => out.push_str(&serde_json::to_string(&string(raw).expect(checked)).expect(checked)),
+        b'-' | b'0'..=b'9' if significant_digits(raw) <= 15 => {
+            write!(out, "{}", raw.parse::<f64>().expect(checked)).expect("a string takes everything");
+        }
+        _ => out.push_str(raw),
+    }
+}
+
+/// How many digits of a number matter; up to 15 survive an `f64`.
+fn significant_digits(number: &str) -> usize {
+    let mantissa = number.split(['e', 'E']).next().unwrap_or(number);
+    mantissa
+        .bytes()
+        .filter(u8::is_ascii_digit)
+        .skip_while(|&digit| digit == b'0')
+        .count()
+}
+
 /// Writes `\ufffd` for every escape of a surrogate that lacks its other half. Lengths, and with them line and column
 /// of a later error, stay the same.
 fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
@@ -688,6 +769,46 @@ mod tests {
         assert_eq!(body.take_time("a"), body.take_time("b"));
         assert_eq!(body.take_time("c"), None);
         assert_eq!(left(&body), r#"{"b":"2026-01-01T01:00:00+01:00","c":"x"}"#);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left() {
+        let text =
+            r#"{"count":-1,"seconds":-0.5,"urls":["a",1],"more":{"count":2,"seconds":2.50,"urls":["a","b"],"no":[]}}"#;
+        let document = Document::parse(text).unwrap();
+        let mut body = document.object().unwrap();
+        assert_eq!(
+            (
+                body.take_u64("count"),
+                body.take_seconds("seconds"),
+                body.take_str_list("urls")
+            ),
+            (None, None, None)
+        );
+        let more = body.open("more").unwrap();
+        assert_eq!(
+            (more.take_u64("count"), more.take_seconds("seconds")),
+            (Some(2), Seconds::new(2.5))
+        );
+        assert_eq!(more.take_str_list("urls").unwrap(), ["a", "b"]);
+        assert!(more.take_str_list("no").unwrap().is_empty());
+        assert_eq!(left(&body), r#"{"count":-1,"seconds":-0.5,"urls":["a",1]}"#);
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_what_is_said() {
+        let fingerprint = |text| Document::parse(text).unwrap().fingerprint().unwrap();
+        let one = fingerprint(r#" {"a": "é/", "b": [1.0, 2e1, null, {"y": 1, "x": true}]} "#);
+        assert_eq!(one, fingerprint(r#"{"b":[1,20,null,{"x":true,"y":1}],"a":"\u00e9\/"}"#));
+        assert_eq!(one.len(), 32);
+        for other in [
+            r#"{"b":[20,1,null,{"x":true,"y":1}],"a":"é/"}"#,
+            r#"{"b":[1,20,null,{"x":true,"y":"1"}],"a":"é/"}"#,
+            r#"{"b":[1,20,null],"x":true,"y":1,"a":"é/"}"#,
+        ] {
+            assert_ne!(one, fingerprint(other), "{other}");
+        }
+        assert_ne!(fingerprint("[12345678901234567]"), fingerprint("[12345678901234568]"));
     }
 
     #[test]

@@ -32,6 +32,18 @@ impl<'a> Time<'a> {
         })
     }
 
+    /// From a Unix time written in digits: ten of them are seconds, thirteen milliseconds. Other texts, such as a
+    /// placeholder, are no time.
+    pub fn from_unix(digits: &str) -> Option<Self> {
+        let unit_ms = match digits.len() {
+            10 => 1000,
+            13 => 1,
+            _ => return None,
+        };
+        let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+        Self::from_ms(digits.parse::<i64>().ok().filter(|_| all_digits)? * unit_ms)
+    }
+
     /// Milliseconds since the Unix epoch; finer digits are cut off.
     pub fn ms(&self) -> i64 {
         self.ms
@@ -235,6 +247,16 @@ mod tests {
         assert_eq!(text("2026-02-18T15:30:45.123456Z"), "2026-02-18T15:30:45.123456Z");
         assert_eq!(text("2026-02-18T16:30:45.120+01:00"), "2026-02-18T15:30:45.120Z");
         assert_eq!(text("2026-02-18 15:30:45z"), "2026-02-18T15:30:45Z");
+    }
+
+    #[test]
+    fn unix_times_have_ten_digits_or_thirteen() {
+        let text = |digits| Time::from_unix(digits).map(|time| time.as_str().to_owned());
+        assert_eq!(text("1760084622").as_deref(), Some("2025-10-10T08:23:42Z"));
+        assert_eq!(text("1760084622123").as_deref(), Some("2025-10-10T08:23:42.123Z"));
+        for wrong in ["", "111111", "17600846221", "-760084622", "+760084622", "176008462a"] {
+            assert_eq!(text(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
