@@ -1,0 +1,472 @@
+//! Keeps events durably and remembers how far each subscriber is. The two roads meet here and nowhere else.
+//!
+//! Callers hold a [`Store`], a cheap handle; no connection and no transaction leaves this room. What [`Store::keep`] has
+//! answered survives `kill -9` and power loss.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::{
+    config,
+    event::{Event, EventId, Kept, RawWebhook},
+};
+
+mod sqlite;
+
+/// What became of a call to the store that did not succeed, by what the caller must do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Nothing was kept; the caller may try again later, and the sender should.
+    #[error("the store cannot write now: {0}")]
+    Unavailable(String),
+    /// More writes are waiting than the configuration allows. Nothing was kept.
+    #[error("more than {0} writes are waiting for the disk")]
+    Busy(usize),
+    /// The file is damaged. The gateway must not start on it.
+    #[error("{path} is damaged: {detail}. {remedy}")]
+    Corrupt {
+        path: String,
+        detail: String,
+        remedy: String,
+    },
+    /// The store cannot be opened at all.
+    #[error("cannot open {path}: {detail}")]
+    Open { path: String, detail: String },
+    /// A statement about history failed to run.
+    #[error("the store cannot read: {0}")]
+    Read(String),
+}
+
+/// What one webhook became, to be kept in one transaction.
+#[derive(Debug)]
+pub struct Submission {
+    pub webhook: RawWebhook,
+    pub outcome: Mapped,
+}
+
+/// An authentic webhook's outcome.
+#[derive(Debug)]
+pub enum Mapped {
+    /// At least one, in order.
+    Events(Vec<Event>),
+    Quarantined {
+        reason: Reason,
+        detail: String,
+    },
+}
+
+/// Why an authentic webhook could not become events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The plugin stopped abnormally, or used up its time or memory.
+    Fault,
+    /// The plugin did not understand its own provider.
+    Rejected,
+    /// What the plugin returned is no valid event.
+    Invalid,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Rejected => "rejected",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// Where one submitted event is in the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It is new.
+    New(u64),
+    /// It was kept before; the place it has had since then.
+    Known(u64),
+}
+
+/// What a durable keep answers.
+#[derive(Debug, Clone)]
+pub enum Receipt {
+    /// One place an event, in the order submitted.
+    Events(Vec<Place>),
+    /// The number under which the webhook is in quarantine.
+    Quarantined(u64),
+}
+
+/// How far a subscriber is.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Everything up to and including this place is settled or in `waiting`.
+    pub cursor: u64,
+    /// Deliveries behind the cursor that are not settled, by place.
+    pub waiting: Vec<Waiting>,
+    /// Set once the subscriber answered 410 or an operator stopped it.
+    pub stopped: Option<Stopped>,
+}
+
+/// A delivery that waits for another attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub seq: u64,
+    /// The event's subject: deliveries of one subject go in order.
+    pub subject: String,
+    /// Attempts made so far; 0 when it is held back by an earlier delivery of its subject.
+    pub attempts: u32,
+    pub due_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    pub at: Timestamp,
+    pub reason: String,
+}
+
+/// One HTTP try of a delivery, for the record.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub seq: u64,
+    /// 1 for the first.
+    pub number: u32,
+    pub at: Timestamp,
+    pub duration: Duration,
+    /// `None` when no answer arrived.
+    pub status: Option<u16>,
+    /// `delivered`, or a short stable reason why not: `status`, `timeout`, `connect`, `redirect`, …
+    pub outcome: String,
+    /// Names and values as sent, secrets replaced; one `name: value` a line.
+    pub request_headers: String,
+    /// The first part of the answer, or of the error.
+    pub response: String,
+}
+
+/// What changed for one subscriber since its last settlement; kept in one transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Settlement {
+    pub subscriber: String,
+    /// The new cursor; never smaller than before.
+    pub cursor: u64,
+    /// Added to, or replaced in, the retry set.
+    pub waiting: Vec<Waiting>,
+    /// Removed from the retry set because they are delivered.
+    pub delivered: Vec<u64>,
+    /// Given up: removed from the retry set and marked dead.
+    pub dead: Vec<u64>,
+    pub attempts: Vec<Attempt>,
+    pub stopped: Option<Stopped>,
+}
+
+/// Which part of history to list. All conditions must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    pub route: Option<String>,
+    /// Exact type, or a prefix with a trailing `*`.
+    pub kind: Option<String>,
+    pub subject: Option<String>,
+    /// Asks about deliveries; [`History::events`] does not look at it.
+    pub subscriber: Option<String>,
+    /// Asks about deliveries; [`History::events`] does not look at it.
+    pub state: Option<DeliveryState>,
+    /// Events kept at this time or later, and their deliveries.
+    pub since: Option<Timestamp>,
+    /// Places smaller than this only: the way to the next page, newest first.
+    pub before: Option<u64>,
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryState {
+    Delivered,
+    Waiting,
+    Dead,
+}
+
+impl DeliveryState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Waiting => "waiting",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// One event for one subscriber, as history tells it.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub subscriber: String,
+    pub seq: u64,
+    pub id: EventId,
+    pub kind: String,
+    pub subject: String,
+    pub state: DeliveryState,
+    pub attempts: u32,
+    pub last_at: Option<Timestamp>,
+    pub last_status: Option<u16>,
+    /// When the next attempt is due, for waiting ones.
+    pub due_at: Option<Timestamp>,
+}
+
+/// A webhook in quarantine.
+#[derive(Debug, Clone)]
+pub struct Quarantined {
+    pub number: u64,
+    pub reason: String,
+    pub detail: String,
+    pub webhook: RawWebhook,
+}
+
+/// Retention: what is older than these times may go.
+#[derive(Debug, Clone, Copy)]
+pub struct PruneBefore {
+    /// By the time an event was kept.
+    pub events: Timestamp,
+    /// By the time a webhook was received.
+    pub webhooks: Timestamp,
+    /// By the time an attempt was made.
+    pub attempts: Timestamp,
+}
+
+/// What one step of [`Store::prune`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PruneReport {
+    pub events: usize,
+    pub webhooks: usize,
+    /// Attempts removed for their own age; those that went with their event are not counted.
+    pub attempts: usize,
+    /// The step reached its bound before it reached the end.
+    pub more: bool,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub events: u64,
+    pub dead: u64,
+    pub waiting: u64,
+    pub quarantined: u64,
+}
+
+/// How far a subscriber is, as history tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscriber {
+    pub name: String,
+    pub cursor: u64,
+    pub waiting: u64,
+    pub dead: u64,
+    pub stopped: Option<Stopped>,
+}
+
+/// A cheap handle on the store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    engine: Engine,
+}
+
+#[derive(Debug, Clone)]
+enum Engine {
+    Sqlite(Arc<sqlite::Sqlite>),
+}
+
+impl Store {
+    /// Opens the store for the one gateway that writes to it, and creates it where there is none.
+    ///
+    /// Fails with [`Error::Open`] when another gateway has it, when it was written by a newer callfeed or by another
+    /// program, and with [`Error::Corrupt`] when it is damaged.
+    pub async fn open(config: &config::Store) -> Result<Self, Error> {
+        match &config.location {
+            config::Location::Sqlite(path) => {
+                let sqlite = sqlite::Sqlite::open(path.clone(), config.queue_max).await?;
+                Ok(Self {
+                    engine: Engine::Sqlite(Arc::new(sqlite)),
+                })
+            }
+        }
+    }
+
+    /// Keeps what a webhook became. The answer comes after it is durable; events kept before are recognised and not
+    /// kept twice.
+    ///
+    /// Fails with [`Error::Busy`] or [`Error::Unavailable`]; nothing is kept then. Dropping the future does not take the
+    /// submission back.
+    pub async fn keep(&self, submission: Submission) -> Result<Receipt, Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.keep(submission).await,
+        }
+    }
+
+    /// Records what changed for a subscriber. Waits for its turn when many writes are queued.
+    ///
+    /// Fails with [`Error::Unavailable`]; nothing of it is recorded then, and it may be given again.
+    pub async fn settle(&self, settlement: Settlement) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.settle(settlement).await,
+        }
+    }
+
+    /// The newest durable place in the feed, told after each commit; 0 while there is none.
+    pub fn head(&self) -> watch::Receiver<u64> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.head(),
+        }
+    }
+
+    /// The events after a place, oldest first. Fewer than `limit` when there are no more, or when they are large; none
+    /// at the end of the feed.
+    pub async fn read(&self, after: u64, limit: usize) -> Result<Vec<Arc<Kept>>, Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.read(after, limit).await,
+        }
+    }
+
+    /// The events at these places, in the order asked for. One that is gone is left out.
+    pub async fn fetch(&self, seqs: &[u64]) -> Result<Vec<Arc<Kept>>, Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.fetch(seqs).await,
+        }
+    }
+
+    /// How far a subscriber is. One never seen starts at the present head, and that is durable once answered.
+    pub async fn progress(&self, subscriber: &str) -> Result<Progress, Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.progress(subscriber).await,
+        }
+    }
+
+    /// Lets a stopped subscriber go on from its cursor.
+    pub async fn resume(&self, subscriber: &str) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.resume(subscriber).await,
+        }
+    }
+
+    /// Gives a subscriber up that is no longer configured: what waits for it is dead, on record, and it no longer holds
+    /// events back from [`Store::prune`]. Under the same name it would start anew at the head.
+    pub async fn forget(&self, subscriber: &str) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.forget(subscriber).await,
+        }
+    }
+
+    /// Takes a webhook out of quarantine, once an operator has dealt with it. From then on it ages like any other.
+    pub async fn release(&self, number: u64) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.release(number).await,
+        }
+    }
+
+    /// One small, bounded step of retention. Call it again while the report says that there is more.
+    ///
+    /// Keeps an event that some subscriber, stopped ones aside, has not settled or that waits for another attempt, and
+    /// every webhook in quarantine, whatever their age. The newest event and the newest webhook always stay: they
+    /// carry the numbering.
+    pub async fn prune(&self, before: PruneBefore) -> Result<PruneReport, Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.prune(before).await,
+        }
+    }
+
+    /// Refuses new writes, commits those that wait, and gives the store free. Every later call fails.
+    pub async fn close(&self) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.close().await,
+        }
+    }
+
+    pub fn history(&self) -> History {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => History {
+                engine: Reading::Sqlite(sqlite.readers()),
+            },
+        }
+    }
+}
+
+/// What happened, newest first. Reads only, also while a gateway of another process writes.
+///
+/// A page ends early when its rows are large; the end of the list is an empty page.
+#[derive(Debug, Clone)]
+pub struct History {
+    engine: Reading,
+}
+
+#[derive(Debug, Clone)]
+enum Reading {
+    Sqlite(Arc<sqlite::Readers>),
+}
+
+impl History {
+    /// Opens an existing store for reading. Fails with [`Error::Open`] where there is none.
+    pub async fn open(config: &config::Store) -> Result<Self, Error> {
+        match &config.location {
+            config::Location::Sqlite(path) => Ok(Self {
+                engine: Reading::Sqlite(Arc::new(sqlite::Readers::open(path.clone()).await?)),
+            }),
+        }
+    }
+
+    pub async fn events(&self, query: Query) -> Result<Vec<Kept>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.events(query).await,
+        }
+    }
+
+    pub async fn event(&self, id: EventId) -> Result<Option<Kept>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.event(id).await,
+        }
+    }
+
+    /// Deliveries that were tried, wait or were given up. A page never splits the deliveries of one event, so it may
+    /// have a few more than `limit`.
+    pub async fn deliveries(&self, query: Query) -> Result<Vec<Delivery>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.deliveries(query).await,
+        }
+    }
+
+    /// Every recorded attempt of an event, each with its subscriber, oldest first within a subscriber.
+    pub async fn attempts(&self, id: EventId, subscriber: Option<String>) -> Result<Vec<(String, Attempt)>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.attempts(id, subscriber).await,
+        }
+    }
+
+    /// Webhooks in quarantine with numbers smaller than `before`.
+    pub async fn quarantine(&self, limit: usize, before: Option<u64>) -> Result<Vec<Quarantined>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.quarantine(limit, before).await,
+        }
+    }
+
+    pub async fn quarantined(&self, number: u64) -> Result<Option<Quarantined>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.quarantined(number).await,
+        }
+    }
+
+    /// The webhook an event came from, while it is kept.
+    pub async fn webhook(&self, id: EventId) -> Result<Option<RawWebhook>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.webhook(id).await,
+        }
+    }
+
+    /// Every subscriber the store knows, by name, also one that is no longer configured.
+    pub async fn subscribers(&self) -> Result<Vec<Subscriber>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.subscribers().await,
+        }
+    }
+
+    pub async fn counts(&self) -> Result<Counts, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.counts().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod contract;

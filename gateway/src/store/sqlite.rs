@@ -1,0 +1,180 @@
+//! The embedded store: one SQLite file, one thread that writes, a few connections that read.
+//!
+//! `file` opens and proves the file, `writer` owns the only connection that writes and commits in groups, `write` is
+//! what it does inside a transaction, `tail` keeps the newest events in memory for those who follow the feed, `read`
+//! answers everything else.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot, watch,
+};
+
+use super::{Error, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission};
+use crate::event::Kept;
+
+mod file;
+mod read;
+mod tail;
+mod write;
+mod writer;
+
+pub(super) use read::Readers;
+use tail::Tail;
+use writer::{Command, Job, Writer};
+
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    commands: mpsc::Sender<Command>,
+    head: watch::Receiver<u64>,
+    tail: Arc<Mutex<Tail>>,
+    readers: Arc<Readers>,
+    /// Taken by the one who closes.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Sqlite {
+    pub(super) async fn open(path: PathBuf, queue_max: usize) -> Result<Self, Error> {
+        blocking(move || Self::open_blocking(path, queue_max)).await?
+    }
+
+    fn open_blocking(path: PathBuf, queue_max: usize) -> Result<Self, Error> {
+        let claim = file::Claim::of(path)?;
+        let connection = claim.open()?;
+        // Readers find the file by its path only, so they open after the writer has made it.
+        let readers = Arc::new(Readers::of(claim.path()));
+        let (commands, queue) = mpsc::channel(queue_max.max(1));
+        let (writer, head, tail) = Writer::new(claim, connection, queue)?;
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| Error::Unavailable(format!("no thread for the writer: {error}")))?;
+        Ok(Self {
+            commands,
+            head,
+            tail,
+            readers,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    pub(super) async fn keep(&self, submission: Submission) -> Result<Receipt, Error> {
+        let (job, answer) = Job::new(Box::new(submission));
+        match self.commands.try_send(Command::Keep(job)) {
+            Ok(()) => answered(answer).await,
+            Err(TrySendError::Full(_)) => Err(Error::Busy(self.commands.max_capacity())),
+            Err(TrySendError::Closed(_)) => Err(closed()),
+        }
+    }
+
+    pub(super) async fn settle(&self, settlement: Settlement) -> Result<(), Error> {
+        self.ask(settlement, Command::Settle).await
+    }
+
+    pub(super) fn head(&self) -> watch::Receiver<u64> {
+        self.head.clone()
+    }
+
+    pub(super) async fn read(&self, after: u64, limit: usize) -> Result<Vec<Arc<Kept>>, Error> {
+        let at_tail = self.tail().after(after, limit);
+        match at_tail {
+            Some(events) => Ok(events),
+            None => self.readers.feed(after, limit).await,
+        }
+    }
+
+    pub(super) async fn fetch(&self, seqs: &[u64]) -> Result<Vec<Arc<Kept>>, Error> {
+        let mut found: Vec<Option<Arc<Kept>>> = {
+            let tail = self.tail();
+            seqs.iter().map(|seq| tail.at(*seq)).collect()
+        };
+        let missing: Vec<u64> = seqs
+            .iter()
+            .zip(&found)
+            .filter(|(_, event)| event.is_none())
+            .map(|(seq, _)| *seq)
+            .collect();
+        if !missing.is_empty() {
+            let mut read = self.readers.fetch(missing).await?.into_iter();
+            for event in found.iter_mut().filter(|event| event.is_none()) {
+                *event = read.next().flatten();
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    pub(super) async fn progress(&self, subscriber: &str) -> Result<Progress, Error> {
+        self.ask(subscriber.to_owned(), Command::Progress).await
+    }
+
+    pub(super) async fn resume(&self, subscriber: &str) -> Result<(), Error> {
+        self.ask(subscriber.to_owned(), Command::Resume).await
+    }
+
+    pub(super) async fn forget(&self, subscriber: &str) -> Result<(), Error> {
+        self.ask(subscriber.to_owned(), Command::Forget).await
+    }
+
+    pub(super) async fn release(&self, number: u64) -> Result<(), Error> {
+        self.ask(number, Command::Release).await
+    }
+
+    pub(super) async fn prune(&self, before: PruneBefore) -> Result<PruneReport, Error> {
+        self.ask(before, Command::Prune).await
+    }
+
+    pub(super) async fn close(&self) -> Result<(), Error> {
+        // No reader may be left when the writer closes: the last connection out folds the log into the file.
+        self.readers.close().await;
+        let result = self.ask((), Command::Close).await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            blocking(move || thread.join())
+                .await?
+                .map_err(|_| Error::Unavailable("the writer ended abnormally".to_owned()))?;
+        }
+        result
+    }
+
+    pub(super) fn readers(&self) -> Arc<Readers> {
+        self.readers.clone()
+    }
+
+    /// Runs SQL on the writer's connection, to bring a test into a state that only time or a full disk would.
+    #[cfg(test)]
+    pub(super) async fn execute(&self, sql: &str) -> Result<(), Error> {
+        self.ask(sql.to_owned(), Command::Execute).await
+    }
+
+    async fn ask<I, O>(&self, input: I, command: impl FnOnce(Job<I, O>) -> Command) -> Result<O, Error> {
+        let (job, answer) = Job::new(input);
+        self.commands.send(command(job)).await.map_err(|_| closed())?;
+        answered(answer).await
+    }
+
+    fn tail(&self) -> std::sync::MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn answered<O>(answer: oneshot::Receiver<Result<O, Error>>) -> Result<O, Error> {
+    answer
+        .await
+        .unwrap_or_else(|_| Err(Error::Unavailable("the writer has ended".to_owned())))
+}
+
+fn closed() -> Error {
+    Error::Unavailable("the store is closed".to_owned())
+}
+
+/// Runs what waits for the disk on a thread where waiting is allowed.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Unavailable(format!("a task of the store ended abnormally: {error}")))
+}

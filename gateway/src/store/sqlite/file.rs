@@ -1,0 +1,267 @@
+//! The file: made for its owner only, claimed by one gateway, proved to be ours and whole, brought to today's schema.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::store::Error;
+
+/// `cfed`, at a fixed place in the file's head: tells our files from those of every other program.
+const APPLICATION_ID: i64 = 0x6366_6564;
+
+/// Each brings the schema from the version that is its index to the next one.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_feed.sql")];
+
+const PAGE_BYTES: u32 = 4096;
+const WRITER_CACHE_KIB: u32 = 32 << 10;
+const READER_CACHE_KIB: u32 = 4 << 10;
+
+/// Every statement of the room fits, so that none is prepared twice.
+const STATEMENTS_MAX: usize = 64;
+
+/// How long another program may hold the file before a write counts as failed.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A damaged file shows early or not at all within a start that someone waits for.
+const CHECK_MAX: Duration = Duration::from_secs(10);
+
+/// What the log file may keep of its size once its content is in the database: reusing it is faster than growing it.
+const LOG_KEPT_BYTES: u32 = 64 << 20;
+
+/// A file that this process alone writes to, for as long as this value lives.
+#[derive(Debug)]
+pub(super) struct Claim {
+    path: PathBuf,
+    _lock: fs::File,
+}
+
+impl Claim {
+    /// Makes the file and its directory where they are missing, and locks out every other gateway.
+    ///
+    /// The lock is on a file beside it: SQLite's own locks are taken and dropped with each transaction.
+    pub(super) fn of(path: PathBuf) -> Result<Self, Error> {
+        let failed = |detail: String| Error::Open {
+            path: path.display().to_string(),
+            detail,
+        };
+        make(&path).map_err(|error| failed(error.to_string()))?;
+        let mut lock_path = path.clone().into_os_string();
+        lock_path.push(".lock");
+        let lock = owner_only()
+            .open(&lock_path)
+            .map_err(|error| failed(format!("cannot open {}: {error}", lock_path.display())))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(failed(
+                    "another gateway is running on it; stop that one, or give this one a file of its own".to_owned(),
+                ));
+            }
+            Err(fs::TryLockError::Error(error)) => {
+                return Err(failed(format!("cannot lock {}: {error}", lock_path.display())));
+            }
+        }
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The first connection of a gateway's life: proves the file before anything relies on it.
+    pub(super) fn open(&self) -> Result<Connection, Error> {
+        let doubt = |error: rusqlite::Error| doubt(&self.path, &error);
+        let mut connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(doubt)?;
+        let version = version(&connection, &self.path)?;
+        if version.is_some() {
+            check(&mut connection, &self.path)?;
+        } else {
+            connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(doubt)?;
+        }
+        prepare_writer(&connection).map_err(doubt)?;
+        migrate(&mut connection, version.unwrap_or(0)).map_err(doubt)?;
+        Ok(connection)
+    }
+
+    /// A fresh connection after the disk failed: nothing that was cached is trusted.
+    pub(super) fn reopen(&self) -> rusqlite::Result<Connection> {
+        let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        prepare_writer(&connection)?;
+        // Rewrites what the log holds into the database and syncs it there: after a failed sync the log's own pages
+        // may look written to the system when they are not.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(connection)
+    }
+}
+
+/// A connection that can only read.
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.pragma_update(None, "cache_size", -i64::from(READER_CACHE_KIB))?;
+    Ok(connection)
+}
+
+/// Proves, for one who only reads, that there is a store of today's schema.
+pub(super) fn prove_readable(path: &Path) -> Result<(), Error> {
+    let failed = |detail: String| Error::Open {
+        path: path.display().to_string(),
+        detail,
+    };
+    match fs::metadata(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(failed(
+                "there is no such file; the gateway makes it when it first starts".to_owned(),
+            ));
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    }
+    let connection = reader(path).map_err(|error| doubt(path, &error))?;
+    match version(&connection, path)? {
+        Some(version) if version == MIGRATIONS.len() => Ok(()),
+        Some(_) => Err(failed(
+            "it was written by an older callfeed; start the gateway once to bring it up".to_owned(),
+        )),
+        None => Err(failed("nothing was kept there yet".to_owned())),
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    if !parent.exists() {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(parent)?;
+    }
+    if !path.exists() {
+        owner_only().open(path)?.sync_all()?;
+        // A new name is durable once its directory is.
+        #[cfg(unix)]
+        fs::File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn owner_only() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    // SQLite gives its log the same permissions as the database.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
+    // An absolute path never starts with the colon or `file:` that SQLite gives a meaning of its own.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}
+
+fn prepare_writer(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
+    // In WAL mode only FULL syncs the log with every commit, and a keep is answered after its commit.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", -i64::from(WRITER_CACHE_KIB))?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES)?;
+    Ok(())
+}
+
+/// The schema's version; `None` when the file is new. Refuses what is not ours.
+fn version(connection: &Connection, path: &Path) -> Result<Option<usize>, Error> {
+    let number = |sql| {
+        connection
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .map_err(|error| doubt(path, &error))
+    };
+    let refused = |detail: String| Error::Open {
+        path: path.display().to_string(),
+        detail,
+    };
+    let application = number("PRAGMA application_id")?;
+    if application == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {
+        return Ok(None);
+    }
+    if application != APPLICATION_ID {
+        return Err(refused(
+            "it is the database of another program; name a file of callfeed, or one that does not exist yet".to_owned(),
+        ));
+    }
+    let version = number("PRAGMA user_version")?;
+    match usize::try_from(version) {
+        Ok(version) if version <= MIGRATIONS.len() => Ok(Some(version)),
+        _ => Err(refused(format!(
+            "it was written by a newer callfeed (schema {version}, this one knows {}); run that one, or restore the \
+             backup made before it was first started",
+            MIGRATIONS.len()
+        ))),
+    }
+}
+
+fn migrate(connection: &mut Connection, from: usize) -> rusqlite::Result<()> {
+    if from == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for migration in &MIGRATIONS[from..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+    transaction.commit()
+}
+
+/// Looks for damage, for a bounded time.
+fn check(connection: &mut Connection, path: &Path) -> Result<(), Error> {
+    let started = Instant::now();
+    let late = move || started.elapsed() > CHECK_MAX;
+    connection
+        .progress_handler(10_000, Some(late))
+        .map_err(|error| doubt(path, &error))?;
+    let answer = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection
+        .progress_handler(0, None::<fn() -> bool>)
+        .map_err(|error| doubt(path, &error))?;
+    match answer {
+        Ok(answer) if answer == "ok" => Ok(()),
+        Ok(damage) => Err(corrupt(path, damage)),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+            tracing::info!(path = %path.display(), seconds = CHECK_MAX.as_secs(), "store is large: checked in part");
+            Ok(())
+        }
+        Err(error) => Err(doubt(path, &error)),
+    }
+}
+
+/// What an error says about the file, when it is opened.
+fn doubt(path: &Path, error: &rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => corrupt(path, error.to_string()),
+        _ => Error::Open {
+            path: path.display().to_string(),
+            detail: error.to_string(),
+        },
+    }
+}
+
+fn corrupt(path: &Path, detail: String) -> Error {
+    let path = path.display().to_string();
+    let remedy = format!(
+        "Stop here, then restore a backup, or save what is readable with: sqlite3 '{path}' .recover | sqlite3 \
+         '{path}.recovered'"
+    );
+    Error::Corrupt { path, detail, remedy }
+}

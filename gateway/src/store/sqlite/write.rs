@@ -1,0 +1,473 @@
+//! What the writer does inside a transaction. Every statement that changes the feed is here.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::{
+    Connection, OptionalExtension as _, Result, ToSql, named_params, params,
+    types::{ToSqlOutput, ValueRef},
+};
+
+use crate::{
+    event::{Event, Kept, RawWebhook},
+    store::{Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Settlement, Stopped, Submission, Waiting},
+};
+
+/// Rows that one step of retention looks at, per table.
+pub(super) const PRUNE_STEP: usize = 500;
+
+/// Where the numbering is, and what the open transaction added to it. Copied before a transaction and taken over after
+/// it is durable.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Draft {
+    pub(super) head: u64,
+    pub(super) last_webhook: u64,
+    /// In order, gapless, ending with the head.
+    pub(super) kept: Vec<Arc<Kept>>,
+    /// Where the next step of retention goes on, per table; 0 is the beginning.
+    sweep: Sweep,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sweep {
+    events: u64,
+    webhooks: u64,
+    attempts: u64,
+}
+
+impl Draft {
+    pub(super) fn load(connection: &Connection) -> Result<Self> {
+        let newest = |sql| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
+        Ok(Self {
+            head: newest("SELECT ifnull(max(seq), 0) FROM event")?,
+            last_webhook: newest("SELECT ifnull(max(number), 0) FROM webhook")?,
+            ..Self::default()
+        })
+    }
+}
+
+pub(super) fn begin(connection: &Connection) -> Result<()> {
+    run(connection, "BEGIN IMMEDIATE")
+}
+
+pub(super) fn commit(connection: &Connection) -> Result<()> {
+    run(connection, "COMMIT")
+}
+
+pub(super) fn rollback(connection: &Connection) -> Result<()> {
+    run(connection, "ROLLBACK")
+}
+
+/// Runs the work so that its failure leaves the transaction as it was before.
+pub(super) fn apart<T>(connection: &Connection, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    run(connection, "SAVEPOINT apart")?;
+    let result = work();
+    if result.is_err() {
+        run(connection, "ROLLBACK TO apart")?;
+    }
+    run(connection, "RELEASE apart")?;
+    result
+}
+
+fn run(connection: &Connection, sql: &str) -> Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+pub(super) fn keep(connection: &Connection, draft: &mut Draft, now: Timestamp, it: &Submission) -> Result<Receipt> {
+    match &it.outcome {
+        Mapped::Events(events) => {
+            let mut webhook = None;
+            let mut places = Vec::with_capacity(events.len());
+            for event in events {
+                let seq = draft.head + 1;
+                if let Some(seq) = known(connection, event, seq)? {
+                    places.push(Place::Known(seq));
+                    continue;
+                }
+                let webhook = match webhook {
+                    Some(number) => number,
+                    None => *webhook.insert(add_webhook(connection, draft, &it.webhook)?),
+                };
+                let kept = add_event(connection, seq, now, webhook, &it.webhook.route, event)?;
+                draft.head = seq;
+                draft.kept.push(Arc::new(kept));
+                places.push(Place::New(seq));
+            }
+            Ok(Receipt::Events(places))
+        }
+        Mapped::Quarantined { reason, detail } => {
+            let number = add_webhook(connection, draft, &it.webhook)?;
+            connection
+                .prepare_cached("INSERT INTO quarantine (number, reason, detail) VALUES (?, ?, ?)")?
+                .execute(params![number, reason.as_str(), detail])?;
+            Ok(Receipt::Quarantined(number))
+        }
+    }
+}
+
+/// The place of an event that is already in the feed; otherwise its key is taken for the place it will have.
+fn known(connection: &Connection, event: &Event, seq: u64) -> Result<Option<u64>> {
+    let key = event.id.key();
+    let taken = connection
+        .prepare_cached("INSERT INTO event_key (key, seq) VALUES (?, ?) ON CONFLICT DO NOTHING")?
+        .execute(params![key, seq])?;
+    if taken == 1 {
+        return Ok(None);
+    }
+    connection
+        .prepare_cached("SELECT seq FROM event_key WHERE key = ?")?
+        .query_row([key], |row| row.get(0))
+        .map(Some)
+}
+
+fn add_webhook(connection: &Connection, draft: &mut Draft, webhook: &RawWebhook) -> Result<u64> {
+    let number = draft.last_webhook + 1;
+    connection
+        .prepare_cached(
+            "INSERT INTO webhook (number, received_at_us, route, method, target, peer, form, payload, headers, body)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            number,
+            us(webhook.received_at),
+            webhook.route,
+            webhook.method,
+            webhook.target,
+            webhook.peer,
+            webhook.form,
+            webhook.payload,
+            json(&webhook.headers),
+            &webhook.body[..],
+        ])?;
+    draft.last_webhook = number;
+    Ok(number)
+}
+
+fn add_event(
+    connection: &Connection,
+    seq: u64,
+    kept_at: Timestamp,
+    webhook: u64,
+    route: &str,
+    event: &Event,
+) -> Result<Kept> {
+    let json = event.close_json(seq);
+    connection
+        .prepare_cached("INSERT INTO event_json (seq, json) VALUES (?, ?)")?
+        .execute(params![seq, Text(&json)])?;
+    let numbers = (!event.facts.numbers.is_empty()).then(|| self::json(&event.facts.numbers));
+    connection
+        .prepare_cached(
+            "INSERT INTO event (seq, kept_at_us, time_us, webhook, id, kind, route, subject, numbers,
+                                duration_seconds, test)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            seq,
+            us(kept_at),
+            us(event.time),
+            webhook,
+            event.id.as_str(),
+            event.kind,
+            route,
+            event.subject,
+            numbers,
+            event.facts.duration_seconds,
+            event.facts.test,
+        ])?;
+    Ok(Kept {
+        seq,
+        id: event.id,
+        kind: event.kind.clone(),
+        subject: event.subject.clone(),
+        route: route.to_owned(),
+        time: event.time,
+        kept_at,
+        facts: event.facts.clone(),
+        json,
+    })
+}
+
+pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -> Result<()> {
+    let subscriber = subscriber(connection, &it.subscriber, it.cursor)?;
+    connection
+        .prepare_cached("UPDATE subscriber SET cursor = ?2 WHERE id = ?1 AND cursor < ?2")?
+        .execute(params![subscriber, it.cursor])?;
+
+    let mut wait = connection.prepare_cached(
+        "INSERT INTO waiting (seq, subscriber, attempts, due_at_us) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET attempts = excluded.attempts, due_at_us = excluded.due_at_us",
+    )?;
+    let mut wait_no_more = connection.prepare_cached("DELETE FROM waiting WHERE seq = ? AND subscriber = ?")?;
+    let mut revive = connection.prepare_cached("DELETE FROM dead WHERE seq = ? AND subscriber = ?")?;
+    for waiting in &it.waiting {
+        wait.execute(params![waiting.seq, subscriber, waiting.attempts, us(waiting.due_at)])?;
+        // A replayed delivery is no longer dead.
+        revive.execute(params![waiting.seq, subscriber])?;
+    }
+    for seq in &it.delivered {
+        wait_no_more.execute(params![seq, subscriber])?;
+        revive.execute(params![seq, subscriber])?;
+    }
+    for seq in &it.dead {
+        wait_no_more.execute(params![seq, subscriber])?;
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO dead (seq, subscriber, at_us) VALUES (?, ?, ?)")?
+            .execute(params![seq, subscriber, us(now)])?;
+    }
+
+    // After a crash an attempt may be made again under the same number; the later one is the one to know about.
+    let mut record = connection.prepare_cached(
+        "INSERT OR REPLACE INTO attempt (seq, subscriber, number, at_us, duration_us, status, outcome,
+                                         request_headers, response)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    for attempt in &it.attempts {
+        record.execute(params![
+            attempt.seq,
+            subscriber,
+            attempt.number,
+            us(attempt.at),
+            i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+            attempt.status,
+            attempt.outcome,
+            attempt.request_headers,
+            attempt.response,
+        ])?;
+    }
+
+    if let Some(stopped) = &it.stopped {
+        connection
+            .prepare_cached("UPDATE subscriber SET stopped_at_us = ?, stopped_reason = ? WHERE id = ?")?
+            .execute(params![us(stopped.at), stopped.reason, subscriber])?;
+    }
+    Ok(())
+}
+
+/// The number of a subscriber. One never seen, or forgotten, starts at this cursor.
+fn subscriber(connection: &Connection, name: &str, cursor: u64) -> Result<i64> {
+    let known = connection
+        .prepare_cached("SELECT id FROM subscriber WHERE name = ? AND NOT forgotten")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = known {
+        return Ok(id);
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO subscriber (name, cursor) VALUES (?, ?)
+             ON CONFLICT (name) DO UPDATE
+             SET cursor = excluded.cursor, forgotten = 0, stopped_at_us = NULL, stopped_reason = NULL
+             RETURNING id",
+        )?
+        .query_row(params![name, cursor], |row| row.get(0))
+}
+
+pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str) -> Result<Progress> {
+    let subscriber = subscriber(connection, name, draft.head)?;
+    let (cursor, stopped) = connection
+        .prepare_cached("SELECT cursor, stopped_at_us, stopped_reason FROM subscriber WHERE id = ?")?
+        .query_row([subscriber], |row| Ok((row.get(0)?, stopped(row, 1)?)))?;
+    let waiting = connection
+        .prepare_cached(
+            "SELECT waiting.seq, event.subject, waiting.attempts, waiting.due_at_us
+             FROM waiting JOIN event ON event.seq = waiting.seq WHERE waiting.subscriber = ? ORDER BY waiting.seq",
+        )?
+        .query_map([subscriber], |row| {
+            Ok(Waiting {
+                seq: row.get(0)?,
+                subject: row.get(1)?,
+                attempts: row.get(2)?,
+                due_at: time(row, 3)?,
+            })
+        })?
+        .collect::<Result<_>>()?;
+    Ok(Progress {
+        cursor,
+        waiting,
+        stopped,
+    })
+}
+
+pub(super) fn resume(connection: &Connection, name: &str) -> Result<()> {
+    connection
+        .prepare_cached("UPDATE subscriber SET stopped_at_us = NULL, stopped_reason = NULL WHERE name = ?")?
+        .execute([name])
+        .map(drop)
+}
+
+pub(super) fn forget(connection: &Connection, now: Timestamp, name: &str) -> Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO dead (seq, subscriber, at_us)
+             SELECT seq, subscriber, ?2 FROM waiting WHERE subscriber = (SELECT id FROM subscriber WHERE name = ?1)",
+        )?
+        .execute(params![name, us(now)])?;
+    connection
+        .prepare_cached("DELETE FROM waiting WHERE subscriber = (SELECT id FROM subscriber WHERE name = ?)")?
+        .execute([name])?;
+    connection
+        .prepare_cached("UPDATE subscriber SET forgotten = 1 WHERE name = ?")?
+        .execute([name])
+        .map(drop)
+}
+
+pub(super) fn release(connection: &Connection, number: u64) -> Result<()> {
+    connection
+        .prepare_cached("DELETE FROM quarantine WHERE number = ?")?
+        .execute([number])
+        .map(drop)
+}
+
+/// One step of retention in each table.
+///
+/// A step looks at the next rows in order and ends the sweep when none of them is old: numbers and times grow
+/// together, but for clocks that were set. The next sweep begins at the beginning.
+pub(super) fn prune(connection: &Connection, draft: &mut Draft, before: &PruneBefore) -> Result<PruneReport> {
+    let (events, more_events) = prune_events(connection, draft, before.events)?;
+    let (webhooks, more_webhooks) = prune_webhooks(connection, draft, before.webhooks)?;
+    let (attempts, more_attempts) = prune_attempts(connection, draft, before.attempts)?;
+    Ok(PruneReport {
+        events,
+        webhooks,
+        attempts,
+        more: more_events || more_webhooks || more_attempts,
+    })
+}
+
+fn prune_events(connection: &Connection, draft: &mut Draft, before: Timestamp) -> Result<(usize, bool)> {
+    let settled: Option<u64> = connection
+        .prepare_cached("SELECT min(cursor) FROM subscriber WHERE stopped_at_us IS NULL AND NOT forgotten")?
+        .query_row([], |row| row.get(0))?;
+    // The newest event carries the numbering.
+    let last = settled.unwrap_or(draft.head).min(draft.head.saturating_sub(1));
+    let rows: Vec<(u64, [u8; 16], bool, bool)> = connection
+        .prepare_cached(
+            "SELECT seq, id, kept_at_us < :before, seq IN (SELECT seq FROM waiting)
+             FROM event WHERE seq > :from AND seq <= :last ORDER BY seq LIMIT :step",
+        )?
+        .query_map(
+            named_params! { ":before": us(before), ":from": draft.sweep.events, ":last": last, ":step": PRUNE_STEP as i64 },
+            |row| Ok((row.get(0)?, super::read::id(row, 1)?.key(), row.get(2)?, row.get(3)?)),
+        )?
+        .collect::<Result<_>>()?;
+    // An event takes its deliveries along, which may be many rows; they count, so that the step stays small.
+    let (mut removed, mut budget, mut end) = (0, PRUNE_STEP, 0);
+    for (seq, key, old, held) in &rows {
+        if budget == 0 {
+            break;
+        }
+        end = *seq;
+        if *old && !held {
+            let deliveries = remove_event(connection, *seq, key)?;
+            removed += 1;
+            budget = budget.saturating_sub(1 + deliveries);
+        }
+    }
+    let some_old = rows.iter().any(|(_, _, old, _)| *old);
+    let more = some_old && (rows.len() == PRUNE_STEP || budget == 0);
+    draft.sweep.events = if more { end } else { 0 };
+    Ok((removed, more))
+}
+
+/// Returns how many rows of deliveries went along.
+fn remove_event(connection: &Connection, seq: u64, key: &[u8; 16]) -> Result<usize> {
+    for sql in [
+        "DELETE FROM event WHERE seq = ?",
+        "DELETE FROM event_json WHERE seq = ?",
+    ] {
+        connection.prepare_cached(sql)?.execute([seq])?;
+    }
+    connection
+        .prepare_cached("DELETE FROM event_key WHERE key = ? AND seq = ?")?
+        .execute(params![key, seq])?;
+    let mut deliveries = 0;
+    for sql in ["DELETE FROM attempt WHERE seq = ?", "DELETE FROM dead WHERE seq = ?"] {
+        deliveries += connection.prepare_cached(sql)?.execute([seq])?;
+    }
+    Ok(deliveries)
+}
+
+fn prune_webhooks(connection: &Connection, draft: &mut Draft, before: Timestamp) -> Result<(usize, bool)> {
+    let rows: Vec<(u64, bool, bool)> = connection
+        .prepare_cached(
+            "SELECT number, received_at_us < :before, number IN (SELECT number FROM quarantine)
+             FROM webhook WHERE number > :from AND number < :newest ORDER BY number LIMIT :step",
+        )?
+        .query_map(
+            named_params! {
+                ":before": us(before), ":from": draft.sweep.webhooks, ":newest": draft.last_webhook,
+                ":step": PRUNE_STEP as i64
+            },
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?
+        .collect::<Result<_>>()?;
+    let mut removed = 0;
+    for (number, old, held) in &rows {
+        if *old && !held {
+            removed += connection
+                .prepare_cached("DELETE FROM webhook WHERE number = ?")?
+                .execute([number])?;
+        }
+    }
+    let more = rows.iter().any(|(_, old, _)| *old) && rows.len() == PRUNE_STEP;
+    draft.sweep.webhooks = rows.last().filter(|_| more).map_or(0, |(number, ..)| *number);
+    Ok((removed, more))
+}
+
+fn prune_attempts(connection: &Connection, draft: &mut Draft, before: Timestamp) -> Result<(usize, bool)> {
+    let rows: Vec<(u64, i64, i64, bool)> = connection
+        .prepare_cached(
+            "SELECT seq, subscriber, number, at_us < :before
+             FROM attempt WHERE seq >= :from ORDER BY seq, subscriber, number LIMIT :step",
+        )?
+        .query_map(
+            named_params! { ":before": us(before), ":from": draft.sweep.attempts, ":step": PRUNE_STEP as i64 },
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+        )?
+        .collect::<Result<_>>()?;
+    let mut removed = 0;
+    for (seq, subscriber, number, old) in &rows {
+        if *old {
+            removed += connection
+                .prepare_cached("DELETE FROM attempt WHERE seq = ? AND subscriber = ? AND number = ?")?
+                .execute(params![seq, subscriber, number])?;
+        }
+    }
+    let more = removed > 0 && rows.len() == PRUNE_STEP;
+    draft.sweep.attempts = rows.last().filter(|_| more).map_or(0, |(seq, ..)| *seq);
+    Ok((removed, more))
+}
+
+pub(super) fn us(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+pub(super) fn time(row: &rusqlite::Row<'_>, index: usize) -> Result<Timestamp> {
+    Timestamp::from_microsecond(row.get(index)?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Integer, error.into()))
+}
+
+/// Two columns, the time and the reason.
+pub(super) fn stopped(row: &rusqlite::Row<'_>, index: usize) -> Result<Option<Stopped>> {
+    if row.get_ref(index)? == ValueRef::Null {
+        return Ok(None);
+    }
+    Ok(Some(Stopped {
+        at: time(row, index)?,
+        reason: row.get::<_, Option<String>>(index + 1)?.unwrap_or_default(),
+    }))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("lists of text are always JSON")
+}
+
+/// Bytes that are known to be UTF-8, so that they need not be looked through again.
+struct Text<'a>(&'a [u8]);
+
+impl ToSql for Text<'_> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
+}

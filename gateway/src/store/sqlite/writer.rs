@@ -1,0 +1,487 @@
+//! The one thread that writes. It takes whatever waits, commits it as one group, and only then answers.
+//!
+//! Everybody in a group shares one sync of the disk, so that many at once cost little more than one. A group that the
+//! disk refuses fails as a whole and the next one tries again; a submission that is at fault itself fails alone.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    file::Claim,
+    tail::Tail,
+    write::{self, Draft},
+};
+use crate::{
+    clock,
+    store::{Error, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission},
+};
+
+/// Bounds on what one transaction takes in, and with it on what one failure takes down and how long one sync is.
+const GROUP_COMMANDS_MAX: usize = 512;
+const GROUP_BYTES_MAX: usize = 16 << 20;
+
+/// A pause as long as this in the writes is a good moment to fold the log into the database.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Pages in the log that are not in the database yet before they are folded in whether it is quiet or not.
+const LOG_BACKLOG_PAGES: u32 = 8_000;
+
+/// Pages in the log, folded in or not, at which writing waits for the readers, so that the log can begin anew.
+const LOG_PAGES_MAX: u32 = 64_000;
+
+/// Pages to write before a fold that did not come to its end is tried again.
+const LOG_RETRY_PAGES: u32 = 1_000;
+
+/// What callers ask of the writer.
+#[derive(Debug)]
+pub(super) enum Command {
+    Keep(Job<Box<Submission>, Receipt>),
+    Settle(Job<Settlement, ()>),
+    Progress(Job<String, Progress>),
+    Resume(Job<String, ()>),
+    Forget(Job<String, ()>),
+    Release(Job<u64, ()>),
+    Prune(Job<PruneBefore, PruneReport>),
+    Close(Job<(), ()>),
+    #[cfg(test)]
+    Execute(Job<String, ()>),
+}
+
+/// A question, the answer as soon as there is one, and the way to who asked.
+#[derive(Debug)]
+pub(super) struct Job<I, O> {
+    input: I,
+    output: Option<O>,
+    reply: oneshot::Sender<Result<O, Error>>,
+}
+
+impl<I, O> Job<I, O> {
+    pub(super) fn new(input: I) -> (Self, oneshot::Receiver<Result<O, Error>>) {
+        let (reply, answer) = oneshot::channel();
+        let job = Self {
+            input,
+            output: None,
+            reply,
+        };
+        (job, answer)
+    }
+
+    fn answer(self, result: Result<(), Error>) {
+        let result = result.map(|()| self.output.expect("what was committed was worked out before"));
+        // Who no longer waits learns from the feed.
+        drop(self.reply.send(result));
+    }
+}
+
+impl Command {
+    /// Does the work inside the open transaction.
+    fn apply(&mut self, connection: &Connection, draft: &mut Draft, now: jiff::Timestamp) -> rusqlite::Result<()> {
+        match self {
+            Self::Keep(job) => job.output = Some(write::keep(connection, draft, now, &job.input)?),
+            Self::Settle(job) => job.output = Some(write::settle(connection, now, &job.input)?),
+            Self::Progress(job) => job.output = Some(write::progress(connection, draft, &job.input)?),
+            Self::Resume(job) => job.output = Some(write::resume(connection, &job.input)?),
+            Self::Forget(job) => job.output = Some(write::forget(connection, now, &job.input)?),
+            Self::Release(job) => job.output = Some(write::release(connection, job.input)?),
+            Self::Prune(job) => job.output = Some(write::prune(connection, draft, &job.input)?),
+            Self::Close(job) => job.output = Some(()),
+            #[cfg(test)]
+            Self::Execute(job) => job.output = Some(connection.execute_batch(&job.input)?),
+        }
+        Ok(())
+    }
+
+    fn answer(self, result: Result<(), Error>) {
+        match self {
+            Self::Keep(job) => job.answer(result),
+            Self::Settle(job) => job.answer(result),
+            Self::Progress(job) => job.answer(result),
+            Self::Resume(job) => job.answer(result),
+            Self::Forget(job) => job.answer(result),
+            Self::Release(job) => job.answer(result),
+            Self::Prune(job) => job.answer(result),
+            Self::Close(job) => job.answer(result),
+            #[cfg(test)]
+            Self::Execute(job) => job.answer(result),
+        }
+    }
+
+    /// Roughly the bytes it adds to a transaction.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Keep(job) => {
+                let events = match &job.input.outcome {
+                    Mapped::Events(events) => events.iter().map(|event| event.open_json.len()).sum(),
+                    Mapped::Quarantined { detail, .. } => detail.len(),
+                };
+                job.input.webhook.body.len() + events
+            }
+            Self::Settle(job) => {
+                let attempts = job.input.attempts.iter();
+                attempts
+                    .map(|attempt| attempt.request_headers.len() + attempt.response.len())
+                    .sum()
+            }
+            _ => 0,
+        }
+    }
+}
+
+pub(super) struct Writer {
+    claim: Claim,
+    /// `None` after the disk failed, until it can be opened again.
+    connection: Option<Connection>,
+    commands: mpsc::Receiver<Command>,
+    /// The numbering as it is on disk.
+    durable: Draft,
+    tail: Arc<Mutex<Tail>>,
+    head: watch::Sender<u64>,
+    log: Log,
+    /// Whether the last group failed: said once, not once a group.
+    failing: bool,
+}
+
+type Parts = (Writer, watch::Receiver<u64>, Arc<Mutex<Tail>>);
+
+impl Writer {
+    pub(super) fn new(
+        claim: Claim,
+        mut connection: Connection,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<Parts, Error> {
+        let unreadable = |error: rusqlite::Error| Error::Open {
+            path: claim.path().display().to_string(),
+            detail: error.to_string(),
+        };
+        let log = Log::default();
+        log.watch(&mut connection).map_err(unreadable)?;
+        let durable = Draft::load(&connection).map_err(unreadable)?;
+        let tail = Arc::new(Mutex::new(Tail::new(durable.head)));
+        let (head, heads) = watch::channel(durable.head);
+        let writer = Self {
+            claim,
+            connection: Some(connection),
+            commands,
+            durable,
+            tail: tail.clone(),
+            head,
+            log,
+            failing: false,
+        };
+        Ok((writer, heads, tail))
+    }
+
+    /// Until closed, or until the last handle is gone.
+    pub(super) fn run(mut self) {
+        // Only for the timer of the quiet moments; nothing else runs on it.
+        let timer = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime without I/O needs nothing from the system");
+        let mut waiting = Vec::with_capacity(GROUP_COMMANDS_MAX);
+        let mut closing = Vec::new();
+        loop {
+            let received = timer.block_on(self.next(&mut waiting));
+            if received == Some(0) {
+                break;
+            }
+            for close in waiting.extract_if(.., |command| matches!(command, Command::Close(_))) {
+                // What was sent before is still received; nothing can be sent any more.
+                self.commands.close();
+                closing.push(close);
+            }
+            while !waiting.is_empty() {
+                let rest = waiting.split_off(group_len(&waiting));
+                self.group(std::mem::replace(&mut waiting, rest));
+                self.fold_if_needed();
+            }
+            if received.is_none() {
+                self.fold(Fold::WhatCanBe);
+            }
+        }
+        self.fold(Fold::AllAndShrink);
+        // The file is given free before anyone hears that it is.
+        let Self { claim, connection, .. } = self;
+        drop(connection);
+        drop(claim);
+        for mut close in closing {
+            if let Command::Close(job) = &mut close {
+                job.output = Some(());
+            }
+            close.answer(Ok(()));
+        }
+    }
+
+    /// How many commands came, 0 after the last one; `None` when it stayed quiet and there is something to tidy up.
+    async fn next(&mut self, waiting: &mut Vec<Command>) -> Option<usize> {
+        let receive = self.commands.recv_many(waiting, GROUP_COMMANDS_MAX);
+        if self.log.backlog() == 0 {
+            return Some(receive.await);
+        }
+        tokio::time::timeout(QUIET, receive).await.ok()
+    }
+
+    fn group(&mut self, mut group: Vec<Command>) {
+        let results = self.commit_group(&mut group);
+        self.report(results.as_ref().err());
+        match results {
+            Ok(results) => {
+                for (command, result) in group.into_iter().zip(results) {
+                    command.answer(result);
+                }
+            }
+            Err(error) => {
+                for command in group {
+                    command.answer(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// One transaction for all. The outer error is the disk's and everybody's, an inner one is that command's own.
+    fn commit_group(&mut self, group: &mut [Command]) -> Result<Vec<Result<(), Error>>, Error> {
+        let now = clock::now();
+        self.recover().map_err(unavailable)?;
+        let connection = self.connection.as_ref().expect("recovered above");
+        let mut draft = self.durable.clone();
+        let together = transaction(connection, || {
+            group
+                .iter_mut()
+                .try_for_each(|command| command.apply(connection, &mut draft, now))
+        });
+        let outcome = match together {
+            Ok(()) => Ok(vec![Ok(()); group.len()]),
+            Err(error) if is_own_fault(&error) => {
+                draft = self.durable.clone();
+                transaction(connection, || {
+                    let results = group.iter_mut().map(|command| {
+                        let before = draft.clone();
+                        let result = write::apart(connection, || command.apply(connection, &mut draft, now));
+                        match result {
+                            Ok(()) => Ok(Ok(())),
+                            Err(error) if is_own_fault(&error) => {
+                                draft = before;
+                                Ok(Err(unavailable(error)))
+                            }
+                            Err(error) => Err(error),
+                        }
+                    });
+                    results.collect()
+                })
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(results) => {
+                self.publish(draft);
+                Ok(results)
+            }
+            Err(error) => {
+                if !leaves_the_file_sound(&error) {
+                    self.connection = None;
+                }
+                Err(unavailable(error))
+            }
+        }
+    }
+
+    /// Tells everyone who follows the feed, after the commit and before the answers.
+    fn publish(&mut self, mut draft: Draft) {
+        let kept = std::mem::take(&mut draft.kept);
+        let grown = draft.head != self.durable.head;
+        self.durable = draft;
+        if grown {
+            let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            for event in kept {
+                tail.push(event);
+            }
+            drop(tail);
+            self.head.send_replace(self.durable.head);
+        }
+    }
+
+    /// Opens the file again where a failure of the disk closed it.
+    fn recover(&mut self) -> rusqlite::Result<()> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let mut connection = self.claim.reopen()?;
+        let durable = Draft::load(&connection)?;
+        self.log = Log::default();
+        self.log.watch(&mut connection)?;
+        self.connection = Some(connection);
+        if durable.head != self.durable.head {
+            // A commit that was reported as failed has reached the disk after all. Its senders try again and are
+            // recognised.
+            *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Tail::new(durable.head);
+            self.head.send_replace(durable.head);
+        }
+        self.durable = durable;
+        Ok(())
+    }
+
+    fn report(&mut self, failure: Option<&Error>) {
+        match failure {
+            Some(error) if !self.failing => tracing::error!(%error, "store does not accept writes"),
+            None if self.failing => tracing::info!("store accepts writes again"),
+            _ => {}
+        }
+        self.failing = failure.is_some();
+    }
+
+    fn fold_if_needed(&mut self) {
+        if self.log.is_due() {
+            let all = self.log.pages() >= LOG_PAGES_MAX;
+            self.fold(if all { Fold::AllAndShrink } else { Fold::WhatCanBe });
+        }
+    }
+
+    /// Moves pages from the log into the database.
+    fn fold(&mut self, how: Fold) {
+        let Some(connection) = &self.connection else { return };
+        let result = connection.query_row(how.sql(), [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+        match result {
+            Ok((pages, folded)) => self.log.folded(pages, folded),
+            Err(error) => {
+                // Nothing is lost: the log keeps what it has, and the next fold begins where this one did.
+                tracing::warn!(%error, "store cannot fold its log into the database");
+                self.log.put_off();
+                if !leaves_the_file_sound(&error) {
+                    self.connection = None;
+                }
+            }
+        }
+    }
+}
+
+/// How much of the log to move.
+#[derive(Debug, Clone, Copy)]
+enum Fold {
+    /// What no reader is in the way of.
+    WhatCanBe,
+    /// Everything, waiting for readers a moment, and cut the log's file.
+    AllAndShrink,
+}
+
+impl Fold {
+    fn sql(self) -> &'static str {
+        match self {
+            Self::WhatCanBe => "PRAGMA wal_checkpoint(PASSIVE)",
+            Self::AllAndShrink => "PRAGMA wal_checkpoint(TRUNCATE)",
+        }
+    }
+}
+
+/// How long the log is and how much of it is in the database already.
+#[derive(Debug, Default)]
+struct Log {
+    /// Set by SQLite after each commit.
+    pages: Arc<AtomicU32>,
+    folded: u32,
+    /// No fold before the log is as long as this.
+    not_before: u32,
+}
+
+impl Log {
+    fn watch(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let pages = self.pages.clone();
+        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, count: i32| {
+            pages.store(count.unsigned_abs(), Ordering::Relaxed);
+            Ok(())
+        }))
+    }
+
+    fn pages(&self) -> u32 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    fn backlog(&self) -> u32 {
+        let pages = self.pages();
+        // Shorter than what was folded: everything was, and the log began anew.
+        if pages < self.folded {
+            pages
+        } else {
+            pages - self.folded
+        }
+    }
+
+    fn is_due(&mut self) -> bool {
+        if self.pages() < self.folded {
+            self.folded = 0;
+            self.not_before = 0;
+        }
+        let too_long = self.pages() >= LOG_PAGES_MAX;
+        (too_long || self.backlog() >= LOG_BACKLOG_PAGES) && self.pages() >= self.not_before
+    }
+
+    /// SQLite counts -1 when there is no log.
+    fn folded(&mut self, pages: i64, folded: i64) {
+        let count = |pages: i64| u32::try_from(pages).unwrap_or(0);
+        self.pages.store(count(pages), Ordering::Relaxed);
+        self.folded = count(folded);
+        self.not_before = 0;
+        if self.backlog() > 0 || self.pages() >= LOG_PAGES_MAX {
+            self.put_off();
+        }
+    }
+
+    fn put_off(&mut self) {
+        self.not_before = self.pages() + LOG_RETRY_PAGES;
+    }
+}
+
+/// The commands at the front that make one transaction; at least one.
+fn group_len(waiting: &[Command]) -> usize {
+    let mut bytes = 0;
+    let fit = waiting.iter().take_while(|command| {
+        bytes += command.weight();
+        bytes <= GROUP_BYTES_MAX
+    });
+    fit.count().max(1)
+}
+
+fn transaction<T>(connection: &Connection, work: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    write::begin(connection)?;
+    let result = work().and_then(|value| write::commit(connection).map(|()| value));
+    // Some failures have rolled back already.
+    if result.is_err() && !connection.is_autocommit() {
+        write::rollback(connection)?;
+    }
+    result
+}
+
+/// The statement was at fault, not the disk: its neighbours can be kept.
+fn is_own_fault(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(code) => matches!(
+            code,
+            ErrorCode::ConstraintViolation
+                | ErrorCode::TooBig
+                | ErrorCode::TypeMismatch
+                | ErrorCode::ParameterOutOfRange
+                | ErrorCode::Unknown
+        ),
+        // A value that SQLite has no place for.
+        None => true,
+    }
+}
+
+/// After these the connection's view of the file is still right.
+fn leaves_the_file_sound(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    ) || is_own_fault(error)
+}
+
+fn unavailable(error: rusqlite::Error) -> Error {
+    Error::Unavailable(error.to_string())
+}
