@@ -1,12 +1,30 @@
 //! What the configuration means. Everything here has been proved: a [`Config`] that exists can be started.
 //!
 //! `raw` reads the file's shape and remembers every line; `check` turns one into the other and collects every
-//! problem on the way.
+//! problem on the way. What the plugins know (that a provider exists, the names of its secrets, its options) is
+//! checked where they are loaded, and reported with [`Checked::refuse`] into the same list.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+mod check;
+mod problem;
+mod raw;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+pub use self::{
+    check::{load, parse},
+    problem::{Checked, Problem, Problems, Severity},
+};
 
 /// A whole configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub server: Server,
     pub admin: Admin,
@@ -39,7 +57,7 @@ impl fmt::Debug for Secret {
 }
 
 /// `[server]`: where providers post to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     pub listen: SocketAddr,
     /// What providers were told, without a trailing slash, e.g. `https://hooks.example.com`. `None`: `http://<listen>`.
@@ -59,23 +77,50 @@ pub struct Server {
     pub grace: Duration,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
+            public_url: None,
+            tls: None,
+            body_bytes_max: 1 << 20,
+            header_bytes_max: 32 << 10,
+            headers_max: 100,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(60),
+            connections_max: 4096,
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
 /// `server.tls`: PEM files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
 /// `[admin]`: metrics and health.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
     /// `None`: no admin address.
     pub listen: Option<SocketAddr>,
     pub token: Option<Secret>,
 }
 
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))),
+            token: None,
+        }
+    }
+}
+
 /// `[store]`: where events are kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Store {
     pub location: Location,
     /// How long an event is kept and recognised when it comes again.
@@ -87,6 +132,22 @@ pub struct Store {
     pub queue_max: usize,
 }
 
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            location: Location::Sqlite(PathBuf::from("callfeed.db")),
+            keep_events: days(30),
+            keep_webhooks: days(7),
+            keep_attempts: days(30),
+            queue_max: 1024,
+        }
+    }
+}
+
+const fn days(days: u64) -> Duration {
+    Duration::from_secs(days * 24 * 60 * 60)
+}
+
 /// Which engine keeps the events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
@@ -94,7 +155,7 @@ pub enum Location {
 }
 
 /// `[limits]`: bounds on plugins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Processor time one webhook may take in a plugin, in ticks of one millisecond.
     pub plugin_time: Duration,
@@ -113,8 +174,24 @@ pub struct Limits {
     pub plugin_cache: Option<PathBuf>,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            plugin_time: Duration::from_millis(20),
+            plugin_memory_bytes: 16 << 20,
+            plugin_output_bytes: 1 << 20,
+            plugin_events_max: 100,
+            plugin_host_calls_max: 1000,
+            plugins_in_flight: 64,
+            plugin_wait: Duration::from_secs(2),
+            plugin_file_bytes: 32 << 20,
+            plugin_cache: None,
+        }
+    }
+}
+
 /// `[[plugin]]`: a third-party plugin.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plugin {
     pub name: String,
     pub path: PathBuf,
@@ -123,7 +200,7 @@ pub struct Plugin {
 }
 
 /// `[[route]]`: a path bound to a plugin, its secrets and options.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     pub name: String,
     /// Starts with a slash, has no trailing one.
@@ -144,7 +221,7 @@ pub struct Route {
 }
 
 /// `[[subscriber]]`: a downstream service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Subscriber {
     pub name: String,
     pub url: reqwest::Url,
@@ -163,8 +240,31 @@ pub struct Subscriber {
     pub line: usize,
 }
 
+impl Subscriber {
+    pub const TIMEOUT: Duration = Duration::from_secs(15);
+    /// Ten attempts over three days, denser at the start: that of Standard Webhooks.
+    pub const SCHEDULE: [Duration; 10] = {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        [
+            Duration::ZERO,
+            Duration::from_secs(5),
+            Duration::from_secs(5 * MINUTE),
+            Duration::from_secs(30 * MINUTE),
+            Duration::from_secs(2 * HOUR),
+            Duration::from_secs(5 * HOUR),
+            Duration::from_secs(10 * HOUR),
+            Duration::from_secs(14 * HOUR),
+            Duration::from_secs(20 * HOUR),
+            Duration::from_secs(24 * HOUR),
+        ]
+    };
+    pub const IN_FLIGHT_MAX: usize = 32;
+    pub const WAITING_MAX: usize = 1000;
+}
+
 /// Which events a subscriber gets: all conditions must hold; an empty list is no condition.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter {
     pub types: Vec<Pattern>,
     pub routes: Vec<String>,
@@ -192,7 +292,7 @@ impl Pattern {
 }
 
 /// A live key that signs deliveries (Standard Webhooks).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum SigningKey {
     /// `whsec_…`: HMAC-SHA256 key bytes, decoded.
     Hmac(Secret),
@@ -201,7 +301,7 @@ pub enum SigningKey {
 }
 
 /// How deliveries are signed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Signature {
     /// `webhook-id`, `webhook-timestamp`, `webhook-signature`.
     StandardWebhooks,
@@ -211,7 +311,7 @@ pub enum Signature {
 }
 
 /// `signature = { header, algorithm, encoding, prefix, over }`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CustomSignature {
     pub header: hyper::header::HeaderName,
     pub algorithm: Algorithm,

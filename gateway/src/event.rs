@@ -100,6 +100,29 @@ impl fmt::Debug for EventId {
     }
 }
 
+/// Every type an event can have, the CloudEvents `type`.
+pub const TYPES: [&str; 19] = [
+    "call.initiated",
+    "call.ringing",
+    "call.answered",
+    "call.transcript",
+    "call.completed",
+    "call.missed",
+    "call.failed",
+    "call.transferred",
+    "message.received",
+    "message.sent",
+    "chat.completed",
+    "email.received",
+    "lead.created",
+    "campaign.started",
+    "campaign.paused",
+    "campaign.resumed",
+    "campaign.completed",
+    "campaign.stopped",
+    "provider.other",
+];
+
 /// A request as received on a route, with what the store keeps of it.
 #[derive(Debug, Clone)]
 pub struct RawWebhook {

@@ -1,0 +1,443 @@
+//! From the file's shape to its meaning: what every key is, what it may be, and what has to fit together.
+
+mod route;
+mod subscriber;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+
+use reqwest::Url;
+use rustls::{
+    crypto::ring::default_provider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    sign::CertifiedKey,
+};
+
+use super::{
+    Admin, Checked, Config, Limits, Location, Plugin, Problem, Problems, Server, Store, Subscriber, Tls, days,
+    raw::{Document, Report, Table, Value, is_name, print_duration, quote},
+    secret::{self, Literal, Surroundings, read_file, warn_if_readable_by_others},
+};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+const CONFIG_BYTES_MAX: u64 = 4 << 20;
+const PEM_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a configuration file, with the environment of this process for its secrets.
+///
+/// # Errors
+///
+/// Every problem of the file at once, or the one that kept it from being read.
+pub fn load(path: &Path) -> Result<Checked, Problems> {
+    let file_name = path.to_string_lossy();
+    let unreadable = |line, message: String, remedy: &str| {
+        Err(Problems::new(&file_name, vec![Problem::new(line, "", message, remedy)]))
+    };
+    let bytes = match read_file(path, CONFIG_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let remedy = "name another file with --config; config.example.toml shows every key";
+            return unreadable(0, format!("cannot be read: {error}"), remedy);
+        }
+    };
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            return unreadable(line, "is not UTF-8".to_owned(), "save the file as UTF-8");
+        }
+    };
+    let base_dir = path.parent().unwrap_or(Path::new(""));
+    parse(&text, &file_name, &|name| std::env::var(name).ok(), base_dir)
+}
+
+/// Checks a configuration: `file_name` is for messages, `env` looks up the environment, relative paths start at
+/// `base_dir`.
+///
+/// # Errors
+///
+/// Every problem at once.
+pub fn parse(
+    text: &str,
+    file_name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    base_dir: &Path,
+) -> Result<Checked, Problems> {
+    let document = Document::parse(text);
+    let config = document.read(|root| config(root, &Surroundings { env, base_dir }));
+    let failed = document.report().has_errors();
+    let (problems, lines) = document.finish();
+    let problems = Problems::new(file_name, problems);
+    match config {
+        Some(config) if !failed => Ok(Checked {
+            config,
+            warnings: problems.into_vec(),
+            file: file_name.to_owned(),
+            lines,
+        }),
+        _ => Err(problems),
+    }
+}
+
+/// `None` or a problem in the report, or both, when something is wrong.
+fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
+    let server = root.section("server", |t| server(t, around));
+    let admin = root.section("admin", |t| admin(t, around));
+    let store = root.section("store", |t| store(t, around));
+    let limits = root.section("limits", |t| limits(t, around));
+
+    let [mut plugin_names, mut route_names, mut subscriber_names] = <[Names; 3]>::default();
+    let plugins = root.blocks("plugin", |t| plugin(t, &mut plugin_names, around));
+    let routes = root.blocks("route", |t| route::read(t, &mut route_names, around));
+    let read = |t: &mut Table<'_>| subscriber::read(t, &mut subscriber_names, &route_names, around);
+    let subscribers = root.blocks("subscriber", read);
+
+    let report = root.report();
+    check_addresses(&server, &admin, report);
+    if routes.is_empty() {
+        report.absent(
+            "route",
+            "there is none, so nothing can be received",
+            "add a [[route]] block",
+        );
+    }
+    route::check_paths(routes.iter().flatten(), report);
+    if subscribers.is_empty() {
+        let remedy = "add a [[subscriber]] block when someone should get them";
+        report.absent_warn("subscriber", "there is none, so events are kept and go nowhere", remedy);
+    }
+    check_retention(&store, subscribers.iter().flatten(), report);
+
+    Some(Config {
+        server,
+        admin,
+        store,
+        limits,
+        plugins: plugins.into_iter().collect::<Option<_>>()?,
+        routes: routes.into_iter().collect::<Option<_>>()?,
+        subscribers: subscribers.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn server(t: &mut Table<'_>, around: &Surroundings<'_>) -> Server {
+    let default = Server::default();
+    Server {
+        listen: t
+            .take("listen")
+            .and_then(|value| address(&value))
+            .unwrap_or(default.listen),
+        public_url: t.take("public_url").and_then(|value| public_url(&value)),
+        tls: t.take("tls").and_then(|value| value.table(|t| tls(t, around))?),
+        body_bytes_max: t.size("max_body", KIB..=64 * MIB, default.body_bytes_max),
+        // The HTTP library needs 8 KiB to read a head at all.
+        header_bytes_max: t.size("max_header_bytes", 8 * KIB..=MIB, default.header_bytes_max),
+        headers_max: t.integer("max_headers", 10..=1000, default.headers_max),
+        header_timeout: t.duration("header_timeout", 100 * MS..=5 * MINUTE, default.header_timeout),
+        body_timeout: t.duration("body_timeout", 100 * MS..=5 * MINUTE, default.body_timeout),
+        idle_timeout: t.duration("idle_timeout", SECOND..=HOUR, default.idle_timeout),
+        connections_max: t.integer("max_connections", 1..=1_000_000, default.connections_max),
+        grace: t.duration("grace", Duration::ZERO..=10 * MINUTE, default.grace),
+    }
+}
+
+fn admin(t: &mut Table<'_>, around: &Surroundings<'_>) -> Admin {
+    let listen = match t.take("listen") {
+        None => Admin::default().listen,
+        Some(value) if value.text() == Some("off") => None,
+        Some(value) => address(&value).or(Admin::default().listen),
+    };
+    let path = t.path_of("token");
+    let value = t.take("token");
+    let is_given = value.is_some();
+    let token = value.and_then(|value| secret::read(value, around, Literal::Warned));
+    if let Some(token) = &token
+        && !token.expose().iter().all(u8::is_ascii_graphic)
+    {
+        let remedy = "use letters, digits and punctuation, without spaces";
+        t.report()
+            .problem(&path, "has characters that an HTTP header cannot carry", remedy);
+    }
+    if let Some(listen) = listen
+        && !listen.ip().is_loopback()
+        && !is_given
+    {
+        let remedy = "set token = { env = \"CALLFEED_ADMIN_TOKEN\" } or listen on 127.0.0.1";
+        t.report().absent(
+            &path,
+            format!("is missing, and {listen} is not a loopback address"),
+            remedy,
+        );
+    }
+    Admin { listen, token }
+}
+
+fn store(t: &mut Table<'_>, around: &Surroundings<'_>) -> Store {
+    let default = Store::default();
+    let Location::Sqlite(file) = default.location;
+    let location = t.take("url").and_then(|value| location(&value, around));
+    let keep = MINUTE..=days(3650);
+    Store {
+        location: location.unwrap_or_else(|| Location::Sqlite(around.base_dir.join(file))),
+        keep_events: t.duration("keep_events", keep.clone(), default.keep_events),
+        keep_webhooks: t.duration("keep_webhooks", keep.clone(), default.keep_webhooks),
+        keep_attempts: t.duration("keep_attempts", keep, default.keep_attempts),
+        queue_max: t.integer("queue", 1..=100_000, default.queue_max),
+    }
+}
+
+/// The text is never shown: a database URL has a password more often than not.
+fn location(value: &Value<'_>, around: &Surroundings<'_>) -> Option<Location> {
+    const REMEDY: &str = "write url = \"sqlite:callfeed.db\"";
+    let text = value.text()?;
+    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+        value.problem("names PostgreSQL, and this build keeps events in SQLite", REMEDY);
+        return None;
+    }
+    let Some(file) = text.strip_prefix("sqlite:") else {
+        value.problem("does not start with sqlite:", REMEDY);
+        return None;
+    };
+    let file = file.strip_prefix("//").unwrap_or(file);
+    if file.is_empty() || file.contains(['?', '#']) {
+        value.problem("is not sqlite: and a path", REMEDY);
+        return None;
+    }
+    if file.starts_with(":memory:") {
+        value.problem("would lose every event with the process", REMEDY);
+        return None;
+    }
+    let file = around.resolve(file);
+    let dir = file
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        let message = format!("directory {} does not exist", quote(&dir.to_string_lossy()));
+        value.problem(message, "make it or name another");
+        return None;
+    }
+    if file.is_dir() {
+        value.problem("is a directory", REMEDY);
+        return None;
+    }
+    Some(Location::Sqlite(file))
+}
+
+fn limits(t: &mut Table<'_>, around: &Surroundings<'_>) -> Limits {
+    let default = Limits::default();
+    Limits {
+        plugin_time: t.duration("plugin_time", MS..=10 * SECOND, default.plugin_time),
+        plugin_memory_bytes: t.size("plugin_memory", MIB..=1024 * MIB, default.plugin_memory_bytes),
+        plugin_output_bytes: t.size("plugin_output", KIB..=64 * MIB, default.plugin_output_bytes),
+        plugin_events_max: t.integer("plugin_events", 1..=10_000, default.plugin_events_max),
+        plugin_host_calls_max: t.integer("plugin_host_calls", 1..=1_000_000, default.plugin_host_calls_max),
+        plugins_in_flight: t.integer("plugins_in_flight", 1..=1000, default.plugins_in_flight),
+        plugin_wait: t.duration("plugin_wait", Duration::ZERO..=MINUTE, default.plugin_wait),
+        plugin_file_bytes: t.size("plugin_file", KIB as u64..=1 << 30, default.plugin_file_bytes),
+        plugin_cache: t
+            .take("plugin_cache")
+            .and_then(|value| Some(around.resolve(value.text()?))),
+    }
+}
+
+fn plugin(t: &mut Table<'_>, names: &mut Names, around: &Surroundings<'_>) -> Option<Plugin> {
+    let name = names.take(t);
+    let path = t
+        .require("path", "name the plugin's file, such as path = \"acme.wasm\"")
+        .and_then(|value| {
+            let path = around.resolve(value.text()?);
+            if !path.is_file() {
+                value.problem(
+                    format!("there is no file {}", quote(&path.to_string_lossy())),
+                    "check the path",
+                );
+                return None;
+            }
+            Some(path)
+        });
+    Some(Plugin {
+        name: name?,
+        path: path?,
+        line: t.report().line_of(t.path()),
+    })
+}
+
+/// The names taken so far by blocks of one kind, with their lines.
+#[derive(Default)]
+struct Names(BTreeMap<String, usize>);
+
+impl Names {
+    /// Reads the block's `name`.
+    fn take(&mut self, t: &mut Table<'_>) -> Option<String> {
+        let value = t.require("name", "give it a name of a-z, 0-9, - and _")?;
+        let name = name_in(&value)?;
+        if let Some(line) = self.0.get(&name) {
+            value.problem(
+                format!("{name} is also the name of the one in line {line}"),
+                "choose another",
+            );
+            return None;
+        }
+        self.0.insert(name.clone(), t.report().line_of(t.path()));
+        Some(name)
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+fn name_in(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    if !is_name(text) {
+        let remedy = "use at most 63 of a-z, 0-9, - and _, and start with a letter or digit";
+        value.problem(format!("{} is not a name", quote(text)), remedy);
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn address(value: &Value<'_>) -> Option<SocketAddr> {
+    let text = value.text()?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        let remedy = match text.rsplit_once(':') {
+            Some(("", port)) if port.parse::<u16>().is_ok() => format!("write \"0.0.0.0:{port}\""),
+            Some(("localhost", port)) if port.parse::<u16>().is_ok() => format!("write \"127.0.0.1:{port}\""),
+            _ => "write an IP address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"".to_owned(),
+        };
+        value.problem(format!("{} is not an address to listen on", quote(text)), remedy);
+    }
+    address
+}
+
+/// An absolute http or https URL. The text is never shown: URLs carry tokens.
+fn http_url(value: &Value<'_>, example: &str) -> Option<Url> {
+    let url = match Url::parse(value.text()?) {
+        Ok(url) => url,
+        Err(error) => {
+            value.problem(
+                format!("is not a URL: {error}"),
+                format!("write one such as \"{example}\""),
+            );
+            return None;
+        }
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        value.problem("is neither http nor https", format!("write one such as \"{example}\""));
+        return None;
+    }
+    if url.fragment().is_some() {
+        value.problem("has a fragment, which is never sent", "remove what follows the #");
+        return None;
+    }
+    Some(url)
+}
+
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+fn public_url(value: &Value<'_>) -> Option<String> {
+    const EXAMPLE: &str = "https://hooks.example.com";
+    let url = http_url(value, EXAMPLE)?;
+    if has_user(&url) || url.query().is_some() {
+        value.problem(
+            "has more than scheme, host and path",
+            format!("write one such as \"{EXAMPLE}\""),
+        );
+        return None;
+    }
+    // As written, not as the parser would print it: providers sign the text they were told.
+    Some(value.text()?.trim_end_matches('/').to_owned())
+}
+
+fn tls(t: &mut Table<'_>, around: &Surroundings<'_>) -> Option<Tls> {
+    let mut pem = |key| {
+        let value = t.require(key, "name a PEM file")?;
+        let path = around.resolve(value.text()?);
+        let shown = quote(&path.to_string_lossy());
+        match read_file(&path, PEM_BYTES_MAX) {
+            Ok(bytes) => Some((value, path, shown, bytes)),
+            Err(error) => {
+                value.problem(
+                    format!("file {shown} cannot be read: {error}"),
+                    "check the path and its permissions",
+                );
+                None
+            }
+        }
+    };
+    let (certificate, key) = (pem("certificate"), pem("key"));
+    let chain = certificate.and_then(|(value, path, shown, bytes)| {
+        match CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
+            Ok(chain) if !chain.is_empty() => Some((path, chain)),
+            _ => {
+                value.problem(
+                    format!("file {shown} holds no PEM certificate"),
+                    "give the chain, the server's own first",
+                );
+                None
+            }
+        }
+    });
+    let key = key.and_then(
+        |(value, path, shown, bytes)| match PrivateKeyDer::from_pem_slice(&bytes) {
+            Ok(key) => {
+                warn_if_readable_by_others(&path, value.path(), t.report());
+                Some((path, key))
+            }
+            Err(_) => {
+                value.problem(
+                    format!("file {shown} holds no PEM private key"),
+                    "give the certificate's own key, unencrypted",
+                );
+                None
+            }
+        },
+    );
+    let ((certificate, chain), (key, der)) = (chain?, key?);
+    if let Err(error) = CertifiedKey::from_der(chain, der, &default_provider()) {
+        let remedy = "give the key that belongs to the first certificate";
+        t.report().problem(
+            t.path(),
+            format!("certificate and key do not work together: {error}"),
+            remedy,
+        );
+        return None;
+    }
+    Some(Tls { certificate, key })
+}
+
+fn check_addresses(server: &Server, admin: &Admin, report: &Report) {
+    let Some(admin) = admin.listen else { return };
+    let one_ip = server.listen.ip() == admin.ip() || server.listen.ip().is_unspecified() || admin.ip().is_unspecified();
+    // Port 0 takes a free one each time.
+    if server.listen.port() == admin.port() && admin.port() != 0 && one_ip {
+        let message = format!("{admin} is taken by server.listen");
+        report.problem("admin.listen", message, "choose another port, or \"off\"");
+    }
+}
+
+/// A delivery whose event is gone cannot be tried again.
+fn check_retention<'s>(store: &Store, subscribers: impl Iterator<Item = &'s Subscriber>, report: &Report) {
+    for subscriber in subscribers {
+        let whole: Duration = subscriber.schedule.iter().sum();
+        if whole >= store.keep_events {
+            let (whole, kept) = (print_duration(whole), print_duration(store.keep_events));
+            let message = format!("attempts are spread over {whole}, but events are kept for {kept}");
+            let path = format!("subscriber[{}].schedule", subscriber.name);
+            report.warn(&path, message, "shorten it or raise store.keep_events");
+        }
+    }
+}

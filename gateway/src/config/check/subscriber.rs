@@ -1,0 +1,338 @@
+//! `[[subscriber]]`: a downstream service, which events it gets, and how they are signed and sent.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use reqwest::Url;
+
+use super::{MINUTE, MS, Names, has_user, http_url};
+use crate::{
+    config::{
+        Algorithm, CustomSignature, Encoding, Filter, Over, Pattern, Secret, Signature, SigningKey, Subscriber, days,
+        raw::{Table, Value, nearest, quote},
+        secret::{self, Literal, Surroundings},
+    },
+    event,
+};
+
+const ATTEMPTS_MAX: usize = 30;
+
+pub(super) fn read(
+    t: &mut Table<'_>,
+    names: &mut Names,
+    route_names: &Names,
+    around: &Surroundings<'_>,
+) -> Option<Subscriber> {
+    let name = names.take(t);
+    let url = t
+        .require("url", "write url = \"https://…\"")
+        .and_then(|value| subscriber_url(&value));
+    let types = t
+        .take("types")
+        .map(|value| patterns(&value, type_pattern))
+        .unwrap_or_default();
+    let filter = t.section("where", |t| filter(t, types, route_names));
+    // Before the secrets, because it says what they may look like.
+    let signature = t.take("signature").map(|value| value.table(custom_signature));
+    let secrets = t
+        .require("secrets", "write secrets = [{ env = \"NAME\" }]")
+        .map(|value| {
+            let live = value.items_or_one().into_iter();
+            live.filter_map(|value| signing_key(value, signature.is_some(), around))
+                .collect::<Vec<_>>()
+        });
+    let custom_header = signature
+        .as_ref()
+        .and_then(|signature| Some(&signature.as_ref()?.as_ref()?.header));
+    let headers = t.take("headers").map(|value| headers(&value, custom_header, around));
+    let timeout = t.duration("timeout", 100 * MS..=10 * MINUTE, Subscriber::TIMEOUT);
+    let schedule = t.take("schedule").map(|value| schedule(&value));
+    let in_flight_max = t.integer("in_flight", 1..=10_000, Subscriber::IN_FLIGHT_MAX);
+    let waiting_max = t.integer("waiting", 1..=1_000_000, Subscriber::WAITING_MAX);
+    Some(Subscriber {
+        name: name?,
+        url: url?,
+        filter,
+        secrets: secrets?,
+        signature: match signature {
+            None => Signature::StandardWebhooks,
+            Some(custom) => Signature::Custom(custom??),
+        },
+        headers: headers.unwrap_or_else(|| Some(Vec::new()))?,
+        timeout,
+        schedule: schedule.unwrap_or_else(|| Subscriber::SCHEDULE.to_vec()),
+        in_flight_max,
+        waiting_max,
+        line: t.report().line_of(t.path()),
+    })
+}
+
+fn filter(t: &mut Table<'_>, types: Vec<Pattern>, route_names: &Names) -> Filter {
+    let route = |value: &Value<'_>| {
+        let name = value.text()?;
+        if !route_names.contains(name) {
+            let remedy = match nearest(name, route_names.iter()) {
+                Some(near) => format!("did you mean {}?", quote(near)),
+                None => "name a [[route]] of this file".to_owned(),
+            };
+            value.absent(format!("there is no route {}", quote(name)), remedy);
+        }
+        Some(name.to_owned())
+    };
+    Filter {
+        types,
+        routes: t
+            .take("routes")
+            .map(|value| patterns(&value, route))
+            .unwrap_or_default(),
+        numbers: t
+            .take("numbers")
+            .map(|value| patterns(&value, number_pattern))
+            .unwrap_or_default(),
+        min_duration: t
+            .take("min_duration")
+            .and_then(|value| value.duration(Duration::ZERO..=days(1))),
+        test: t.take("test").and_then(|value| value.boolean()),
+    }
+}
+
+fn patterns<P>(value: &Value<'_>, read: impl Fn(&Value<'_>) -> Option<P>) -> Vec<P> {
+    value.items().iter().filter_map(read).collect()
+}
+
+/// A known type, `<start of one>.*`, or `*`.
+fn type_pattern(value: &Value<'_>) -> Option<Pattern> {
+    let text = value.text()?;
+    let (known, pattern) = match text.strip_suffix('*') {
+        None => (event::TYPES.contains(&text), Pattern::Exact(text.to_owned())),
+        Some(prefix) => {
+            let some = event::TYPES.iter().any(|kind| kind.starts_with(prefix));
+            (
+                some && (prefix.is_empty() || prefix.ends_with('.')),
+                Pattern::Prefix(prefix.to_owned()),
+            )
+        }
+    };
+    if known {
+        return Some(pattern);
+    }
+    let families: BTreeSet<String> = event::TYPES
+        .iter()
+        .filter_map(|kind| Some(format!("{}.*", kind.split_once('.')?.0)))
+        .collect();
+    let candidates = event::TYPES.into_iter().chain(families.iter().map(String::as_str));
+    let remedy = match nearest(text, candidates) {
+        Some(near) => format!("did you mean {}?", quote(near)),
+        None => format!("known types: {}", event::TYPES.join(", ")),
+    };
+    value.problem(format!("there are no events of type {}", quote(text)), remedy);
+    None
+}
+
+/// An E.164 number, the start of one with a trailing `*`, or a short code.
+fn number_pattern(value: &Value<'_>) -> Option<Pattern> {
+    let text = value.text()?;
+    let (digits, is_prefix) = match text.strip_suffix('*') {
+        Some(start) => (start, true),
+        None => (text, false),
+    };
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let good = match digits.strip_prefix('+') {
+        Some(digits) => {
+            all_digits(digits) && !digits.starts_with('0') && digits.len() <= 15 && (is_prefix || digits.len() >= 5)
+        }
+        None => all_digits(digits) && (3..=6).contains(&digits.len()) && !is_prefix,
+    };
+    if !good {
+        let remedy = "write \"+16045551234\", \"+1604*\" or a short code such as \"12345\"";
+        value.problem(format!("{} is not a number or the start of one", quote(text)), remedy);
+        return None;
+    }
+    Some(if is_prefix {
+        Pattern::Prefix(digits.to_owned())
+    } else {
+        Pattern::Exact(digits.to_owned())
+    })
+}
+
+fn subscriber_url(value: &Value<'_>) -> Option<Url> {
+    let url = http_url(value, "https://crm.example.com/calls")?;
+    if has_user(&url) {
+        let remedy = "remove them and write headers = { authorization = { env = \"NAME\" } }";
+        value.problem("has a user name or password in it", remedy);
+        return None;
+    }
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback = match host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    };
+    if url.scheme() == "http" && !is_loopback {
+        value.warn("sends events unencrypted over the network", "use https");
+    }
+    Some(url)
+}
+
+fn signing_key(value: Value<'_>, raw: bool, around: &Surroundings<'_>) -> Option<SigningKey> {
+    let (path, report) = (value.path().to_owned(), value.report());
+    let secret = secret::read(value, around, Literal::Warned)?;
+    secret::signing_key(&secret, raw, &path, report)
+}
+
+fn custom_signature(t: &mut Table<'_>) -> Option<CustomSignature> {
+    let header = t
+        .require("header", "name it, such as header = \"x-signature\"")
+        .and_then(|value| {
+            let name = header_name(value.text()?, &value)?;
+            if name == "webhook-id" || name == "webhook-timestamp" {
+                value.problem(
+                    format!("{name} is sent as well, with its own meaning"),
+                    "choose another",
+                );
+                return None;
+            }
+            Some(name)
+        });
+    const ALGORITHMS: [(&str, Algorithm); 3] = [
+        ("hmac-sha256", Algorithm::HmacSha256),
+        ("hmac-sha512", Algorithm::HmacSha512),
+        ("hmac-sha1", Algorithm::HmacSha1),
+    ];
+    const ENCODINGS: [(&str, Encoding); 2] = [("hex", Encoding::Hex), ("base64", Encoding::Base64)];
+    const OVERS: [(&str, Over); 3] = [
+        ("body", Over::Body),
+        ("timestamp.body", Over::TimestampBody),
+        ("id.timestamp.body", Over::IdTimestampBody),
+    ];
+    let algorithm = one_of(t, "algorithm", ALGORITHMS);
+    let encoding = one_of(t, "encoding", ENCODINGS);
+    let over = one_of(t, "over", OVERS);
+    let prefix = t.take("prefix").and_then(|value| {
+        let prefix = value.any_text()?;
+        if !prefix.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            value.problem("has characters that an HTTP header cannot carry", "use plain ASCII");
+        }
+        Some(prefix.to_owned())
+    });
+    Some(CustomSignature {
+        header: header?,
+        algorithm,
+        encoding,
+        prefix: prefix.unwrap_or_default(),
+        over,
+    })
+}
+
+/// A choice; the first is the default.
+fn one_of<T: Copy, const N: usize>(t: &mut Table<'_>, key: &'static str, choices: [(&str, T); N]) -> T {
+    let chosen = t.take(key).and_then(|value| {
+        let text = value.text()?;
+        let chosen = choices.iter().find(|(name, _)| *name == text);
+        if chosen.is_none() {
+            let names = choices.map(|(name, _)| format!("\"{name}\""));
+            value.problem(
+                format!("{} is not known", quote(text)),
+                format!("choose one of {}", names.join(", ")),
+            );
+        }
+        chosen
+    });
+    chosen.map_or(choices[0].1, |(_, choice)| *choice)
+}
+
+fn headers(
+    value: &Value<'_>,
+    signature: Option<&HeaderName>,
+    around: &Surroundings<'_>,
+) -> Option<Vec<(HeaderName, Secret)>> {
+    let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
+    for (name, value) in value.entries()? {
+        let Some(name) = header_name(name, &value) else {
+            continue;
+        };
+        if name.as_str().starts_with("webhook-") {
+            value.problem("is the gateway's own, as every webhook- header", "remove it");
+            continue;
+        }
+        if Some(&name) == signature {
+            value.problem("is the header of the signature", "remove it or change signature.header");
+            continue;
+        }
+        if headers.iter().any(|(other, _)| *other == name) {
+            value.problem("is set a second time in other letters", "keep one of the two");
+            continue;
+        }
+        let literal = if carries_credentials(&name) {
+            Literal::Warned
+        } else {
+            Literal::Fine
+        };
+        let path = value.path().to_owned();
+        let report = value.report();
+        let Some(secret) = secret::read(value, around, literal) else {
+            continue;
+        };
+        if HeaderValue::from_bytes(secret.expose()).is_err() {
+            report.problem(
+                &path,
+                "has characters that an HTTP header cannot carry",
+                "use a single line of text",
+            );
+            continue;
+        }
+        headers.push((name, secret));
+    }
+    Some(headers)
+}
+
+/// A header that may be set: neither the connection's own nor one that says what the body is.
+fn header_name(text: &str, value: &Value<'_>) -> Option<HeaderName> {
+    const OURS: [HeaderName; 13] = [
+        header::CONNECTION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::EXPECT,
+        header::HOST,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        HeaderName::from_static("keep-alive"),
+    ];
+    let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
+        value.problem(
+            format!("{} is not the name of a header", quote(text)),
+            "use letters, digits and -",
+        );
+        return None;
+    };
+    if OURS.contains(&name) || name == "proxy-connection" {
+        value.problem(format!("{name} is set by the gateway"), "remove it");
+        return None;
+    }
+    Some(name)
+}
+
+fn carries_credentials(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    ["auth", "cookie", "key", "token", "secret", "password", "signature"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+fn schedule(value: &Value<'_>) -> Vec<Duration> {
+    let items = value.items();
+    if items.len() > ATTEMPTS_MAX {
+        value.problem(
+            format!("has {} attempts", items.len()),
+            format!("keep at most {ATTEMPTS_MAX}"),
+        );
+    }
+    items
+        .iter()
+        .filter_map(|value| value.duration(Duration::ZERO..=days(7)))
+        .collect()
+}

@@ -1,0 +1,173 @@
+//! What is wrong with a configuration: all of it at once, each with its place and what to do about it.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::Config;
+
+/// One thing to change in the file. Never holds a secret, nor a value that may be one.
+///
+/// Displayed as `callfeed.toml:12: route[acme].path: has to start with a slash; write "/hooks/acme"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The file as the operator named it.
+    file: String,
+    /// Counted from 1; 0 when the problem is with the whole file.
+    pub line: usize,
+    /// Where in the configuration, e.g. `route[acme].secrets.signing`. Blocks go by their name, or by `#` and their
+    /// number, as do items of lists. Empty for a problem with the file or its syntax.
+    pub path: String,
+    pub severity: Severity,
+    /// What is wrong, fit to follow the path.
+    pub message: String,
+    /// What to do. May be empty.
+    pub remedy: String,
+}
+
+/// Whether the gateway starts all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+impl Problem {
+    /// Something the gateway does not start with.
+    pub fn new(line: usize, path: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            file: String::new(),
+            line,
+            path: path.into(),
+            severity: Severity::Error,
+            message: message.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// Something the operator should know and may want.
+    pub fn warning(
+        line: usize,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::new(line, path, message, remedy)
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.file.is_empty() {
+            "configuration"
+        } else {
+            &self.file
+        })?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        f.write_str(": ")?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no configuration: every problem found, warnings included, in the order of the file.
+///
+/// Displayed one a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// `file` is the name to print.
+    pub fn new(file: &str, mut problems: Vec<Problem>) -> Self {
+        for problem in &mut problems {
+            problem.file = file.to_owned();
+        }
+        // Stable: problems of one line stay in the order of the checks.
+        problems.sort_by_key(|problem| problem.line);
+        Self(problems)
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.0.iter()
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Problem> {
+        self.0
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A configuration the gateway can start with, and what is still worth a word.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    pub config: Config,
+    pub warnings: Vec<Problem>,
+    pub(super) file: String,
+    pub(super) lines: Lines,
+}
+
+impl Checked {
+    /// The line of a path such as `route[acme].options.header`; where the file does not have it, that of the
+    /// closest table around it.
+    pub fn line_of(&self, path: &str) -> usize {
+        self.lines.line_of(path)
+    }
+
+    /// The problems found by later checks together with the warnings so far, as one list.
+    pub fn refuse(&self, mut problems: Vec<Problem>) -> Problems {
+        problems.extend(self.warnings.iter().cloned());
+        Problems::new(&self.file, problems)
+    }
+}
+
+/// The line of every key in the file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lines(BTreeMap<String, usize>);
+
+impl Lines {
+    pub(super) fn insert(&mut self, path: String, line: usize) {
+        self.0.insert(path, line);
+    }
+
+    pub(super) fn line_of(&self, path: &str) -> usize {
+        let mut path = path;
+        loop {
+            if let Some(line) = self.0.get(path) {
+                return *line;
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => return 0,
+            }
+        }
+    }
+}
