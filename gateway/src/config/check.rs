@@ -36,7 +36,10 @@ const PEM_BYTES_MAX: u64 = 1 << 20;
 pub fn load(path: &Path) -> Result<Checked, Problems> {
     let file_name = path.to_string_lossy();
     let unreadable = |line, message: String, remedy: &str| {
-        Err(Problems::new(&file_name, vec![Problem::new(line, "", message, remedy)]))
+        Err(Problems::new(
+            file_name.to_string(),
+            vec![Problem::new(line, "", message, remedy)],
+        ))
     };
     let bytes = match read_file(path, CONFIG_BYTES_MAX) {
         Ok(bytes) => bytes,
@@ -73,7 +76,7 @@ pub fn parse(
     let config = document.read(|root| config(root, &Surroundings { env, base_dir }));
     let failed = document.report().has_errors();
     let (problems, lines) = document.finish();
-    let problems = Problems::new(file_name, problems);
+    let problems = Problems::new(file_name.to_owned(), problems);
     match config {
         Some(config) if !failed => Ok(Checked {
             config,

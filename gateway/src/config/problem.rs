@@ -94,9 +94,9 @@ pub struct Problems(Vec<Problem>);
 
 impl Problems {
     /// `file` is the name to print.
-    pub fn new(file: &str, mut problems: Vec<Problem>) -> Self {
+    pub fn new(file: String, mut problems: Vec<Problem>) -> Self {
         for problem in &mut problems {
-            problem.file = file.to_owned();
+            problem.file.clone_from(&file);
         }
         // Stable: problems of one line stay in the order of the checks.
         problems.sort_by_key(|problem| problem.line);
@@ -145,7 +145,7 @@ impl Checked {
     /// The problems found by later checks together with the warnings so far, as one list.
     pub fn refuse(&self, mut problems: Vec<Problem>) -> Problems {
         problems.extend(self.warnings.iter().cloned());
-        Problems::new(&self.file, problems)
+        Problems::new(self.file.clone(), problems)
     }
 }
 
