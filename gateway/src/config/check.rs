@@ -3,7 +3,12 @@
 mod route;
 mod subscriber;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use reqwest::Url;
 use rustls::{
@@ -89,7 +94,7 @@ pub fn parse(
 }
 
 /// `None` or a problem in the report, or both, when something is wrong.
-fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
+pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
     let server = root.section("server", |t| server(t, around));
     let admin = root.section("admin", |t| admin(t, around));
     let store = root.section("store", |t| store(t, around));
@@ -97,21 +102,21 @@ fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
 
     let [mut plugin_names, mut route_names, mut subscriber_names] = <[Names; 3]>::default();
     let plugins = root.blocks("plugin", |t| plugin(t, &mut plugin_names, around));
-    let routes = root.blocks("route", |t| route::read(t, &mut route_names, around));
+    let mut paths = route::Paths::default();
+    let routes = root.blocks("route", |t| route::read(t, &mut route_names, &mut paths, around));
     let read = |t: &mut Table<'_>| subscriber::read(t, &mut subscriber_names, &route_names, around);
     let subscribers = root.blocks("subscriber", read);
 
     let report = root.report();
     check_addresses(&server, &admin, report);
-    if routes.is_empty() {
+    if routes.is_empty() && !root.has("route") {
         report.absent(
             "route",
             "there is none, so nothing can be received",
             "add a [[route]] block",
         );
     }
-    route::check_paths(routes.iter().flatten(), report);
-    if subscribers.is_empty() {
+    if subscribers.is_empty() && !root.has("subscriber") {
         let remedy = "add a [[subscriber]] block when someone should get them";
         report.absent_warn("subscriber", "there is none, so events are kept and go nowhere", remedy);
     }
@@ -131,10 +136,7 @@ fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
 fn server(t: &mut Table<'_>, around: &Surroundings<'_>) -> Server {
     let default = Server::default();
     Server {
-        listen: t
-            .take("listen")
-            .and_then(|value| address(&value))
-            .unwrap_or(default.listen),
+        listen: t.take("listen").map_or(default.listen, |value| address(&value)),
         public_url: t.take("public_url").and_then(|value| public_url(&value)),
         tls: t.take("tls").and_then(|value| value.table(|t| tls(t, around))?),
         body_bytes_max: t.size("max_body", KIB..=64 * MIB, default.body_bytes_max),
@@ -152,8 +154,8 @@ fn server(t: &mut Table<'_>, around: &Surroundings<'_>) -> Server {
 fn admin(t: &mut Table<'_>, around: &Surroundings<'_>) -> Admin {
     let listen = match t.take("listen") {
         None => Admin::default().listen,
-        Some(value) if value.text() == Some("off") => None,
-        Some(value) => address(&value).or(Admin::default().listen),
+        Some(value) if value.is("off") => None,
+        Some(value) => Some(address(&value)),
     };
     let path = t.path_of("token");
     let value = t.take("token");
@@ -310,18 +312,19 @@ fn name_in(value: &Value<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn address(value: &Value<'_>) -> Option<SocketAddr> {
-    let text = value.text()?;
-    let address = text.parse().ok();
-    if address.is_none() {
+fn address(value: &Value<'_>) -> SocketAddr {
+    // Stands for one that cannot be read, and contradicts nothing.
+    const UNREADABLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let Some(text) = value.text() else { return UNREADABLE };
+    text.parse().unwrap_or_else(|_| {
         let remedy = match text.rsplit_once(':') {
             Some(("", port)) if port.parse::<u16>().is_ok() => format!("write \"0.0.0.0:{port}\""),
             Some(("localhost", port)) if port.parse::<u16>().is_ok() => format!("write \"127.0.0.1:{port}\""),
             _ => "write an IP address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"".to_owned(),
         };
         value.problem(format!("{} is not an address to listen on", quote(text)), remedy);
-    }
-    address
+        UNREADABLE
+    })
 }
 
 /// An absolute http or https URL. The text is never shown: URLs carry tokens.

@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::{Display, Write as _},
     ops::{Range, RangeInclusive},
     time::Duration,
@@ -57,40 +57,11 @@ impl<'a> Document<'a> {
         let mut lines = Lines::default();
         map_table(&root, "", &places, &mut lines);
 
-        let (mut problems, mut doubtful, mut whole) = (Vec::new(), Vec::new(), true);
-        let mut seen = BTreeSet::new();
-        for error in errors {
-            let span = error.span().unwrap_or(text.len()..text.len());
-            let (line, column) = places.of(span.start);
-            // One mistake often trips the parser several times, always on its line.
-            if !seen.insert(line) {
-                continue;
-            }
-            if error.message() == "duplicate key" {
-                let key = text.get(span).unwrap_or_default();
-                let remedy = "keep one of the two; several blocks of a kind are written [[…]]";
-                problems.push(Problem::new(
-                    line,
-                    "",
-                    format!("{} is set a second time", quote(key)),
-                    remedy,
-                ));
-                continue;
-            }
-            whole = false;
-            doubtful.push(places.block_around(line));
-            problems.push(Problem::new(
-                line,
-                "",
-                format!("not TOML at column {column}: {}", error.message()),
-                "",
-            ));
-        }
-
+        let (problems, doubtful) = explain(errors, text, &places);
         let report = Report {
             lines,
             problems: RefCell::new(problems),
-            whole,
+            whole: doubtful.is_empty(),
             doubtful,
             #[cfg(test)]
             keys: RefCell::default(),
@@ -206,6 +177,11 @@ impl<'a> Table<'a> {
 
     pub(super) fn report(&self) -> &'a Report {
         self.report
+    }
+
+    /// Whether the key is there, with whatever value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.is_some_and(|entries| entries.contains_key(key))
     }
 
     /// The value of a key, if it is there.
@@ -328,7 +304,7 @@ impl<'a> Value<'a> {
         self.report
     }
 
-    fn wrong_type(&self, wanted: &str, remedy: &str) {
+    pub(super) fn wrong_type(&self, wanted: &str, remedy: &str) {
         let found = match self.node {
             DeValue::String(_) => "text",
             DeValue::Integer(_) => "a whole number",
@@ -364,6 +340,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub(super) fn is(&self, text: &str) -> bool {
+        self.node.as_str() == Some(text)
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        self.node.is_table()
+    }
+
     pub(super) fn is_text(&self) -> bool {
         matches!(self.node, DeValue::String(_))
     }
@@ -372,7 +356,7 @@ impl<'a> Value<'a> {
         match self.node {
             DeValue::Boolean(value) => Some(*value),
             _ => {
-                self.wrong_type("true or false", "write it without quotes");
+                self.wrong_type("true or false", "write one of them, without quotes");
                 None
             }
         }
@@ -392,7 +376,7 @@ impl<'a> Value<'a> {
             .filter(|number| range.contains(number));
         if number.is_none() {
             let remedy = format!("choose one from {} to {}", range.start(), range.end());
-            self.problem(format!("{} is out of range", cut(integer.as_str())), remedy);
+            self.problem(format!("{} is out of range", cut(&integer.to_string())), remedy);
         }
         number
     }
@@ -615,6 +599,68 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
+/// The parser's errors as problems, and the lines of the blocks they make doubtful.
+fn explain(errors: Vec<toml::de::Error>, text: &str, places: &Places<'_>) -> (Vec<Problem>, Vec<Range<usize>>) {
+    let mut by_line: BTreeMap<usize, Vec<(usize, &str, &str)>> = BTreeMap::new();
+    for error in &errors {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        let (line, column) = places.of(span.start);
+        let written = text.get(span).unwrap_or_default().trim();
+        by_line
+            .entry(line)
+            .or_default()
+            .push((column, error.message(), written));
+    }
+
+    let (mut problems, mut doubtful) = (Vec::new(), Vec::new());
+    let mut last = 0;
+    for (line, errors) in by_line {
+        // A bracket left open trips the parser on every line after.
+        let follows = last + 1 == line
+            && errors
+                .iter()
+                .any(|(_, message, _)| message.starts_with("missing comma"));
+        last = line;
+        // One mistake often trips it several times on its line.
+        let Some((column, message, written)) = errors.into_iter().min().filter(|_| !follows) else {
+            continue;
+        };
+        if message == "duplicate key" {
+            let remedy = "keep one of the two; several blocks of a kind are written [[…]]";
+            problems.push(Problem::new(
+                line,
+                "",
+                format!("{} is set a second time", quote(written)),
+                remedy,
+            ));
+            continue;
+        }
+        doubtful.push(places.block_around(line));
+        let (what, wanted) = message.split_once(", expected ").unwrap_or((message, ""));
+        let (what, remedy) = match what {
+            _ if places.is_header(line) && !what.starts_with("unclosed") => (
+                "a header is in the wrong place",
+                "close the brackets and quotes above it".to_owned(),
+            ),
+            "string values must be quoted" if written.is_empty() => ("a value is missing", String::new()),
+            "string values must be quoted" => ("text without quotes", String::new()),
+            // A word that starts like true, false, inf or nan.
+            "invalid boolean" | "invalid float" if written.starts_with(|first: char| first.is_ascii_alphabetic()) => {
+                ("text without quotes", String::new())
+            }
+            _ if wanted.is_empty() || wanted == "nothing" => (what, String::new()),
+            _ => (what, format!("expected {wanted}")),
+        };
+        problems.push(Problem::new(
+            line,
+            "",
+            format!("not TOML at column {column}: {what}"),
+            remedy,
+        ));
+    }
+    (problems, doubtful)
+}
+
 /// Notes the line of every key, block and item under `path`.
 fn map_table(entries: &DeTable<'_>, path: &str, places: &Places<'_>, lines: &mut Lines) {
     for (key, node) in entries {
@@ -670,14 +716,16 @@ impl<'a> Places<'a> {
         (line, before.chars().count() + 1)
     }
 
-    /// The lines from the header before `line` to that of the next block.
+    /// The lines from the header before `line` to that of the next block. An error in a header may come from a bracket
+    /// left open in the block before.
     fn block_around(&self, line: usize) -> Range<usize> {
-        let is_header = |line: &usize| self.text[self.starts[*line - 1]..].starts_with('[');
-        let first = (1..=line).rev().find(is_header).unwrap_or(1);
-        let next = (line + 1..=self.starts.len())
-            .find(is_header)
-            .unwrap_or(self.starts.len() + 1);
-        first..next
+        let first = (1..line).rev().find(|line| self.is_header(*line)).unwrap_or(1);
+        let end = self.starts.len() + 1;
+        first..(line + 1..end).find(|line| self.is_header(*line)).unwrap_or(end)
+    }
+
+    fn is_header(&self, line: usize) -> bool {
+        self.text[self.starts[line - 1]..].starts_with('[')
     }
 }
 

@@ -50,6 +50,10 @@ pub(super) fn read(value: Value<'_>, around: &Surroundings<'_>, literal: Literal
         }
         return Some(Secret::new(text));
     }
+    if !value.is_table() {
+        value.wrong_type("a secret", FORMS);
+        return None;
+    }
     let source = value.table_like("secret", |t| {
         let (env, file) = (t.take("env"), t.take("file"));
         let (path, report) = (t.path(), t.report());

@@ -1,16 +1,59 @@
-use std::path::Path;
+use std::{fs, path::Path};
 
-use super::*;
+use super::{
+    raw::{Document, print_duration},
+    secret::Surroundings,
+    *,
+};
+
+const EXAMPLE: &str = include_str!("../../../config.example.toml");
+const CERTIFICATE: &str = include_str!("tests/certificate.pem");
+const KEY: &str = include_str!("tests/key.pem");
+const OTHER_KEY: &str = include_str!("tests/other-key.pem");
+
+/// `whsec_` and the bytes 1 to 24.
+const WHSEC: &str = "whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcY";
+/// The first secret and public key of RFC 8032, section 7.1, as libsodium prints them together.
+const WHSK: &str = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg==";
+const WHSK_SEED: &str = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+
+fn env(name: &str) -> Option<String> {
+    let value = match name {
+        "UNSET" => return None,
+        "EMPTY" => "  ",
+        "SEED" => WHSK_SEED,
+        "PLAIN" => "hunter2",
+        _ => WHSEC,
+    };
+    Some(value.to_owned())
+}
 
 fn parse_text(text: &str) -> Result<Checked, Problems> {
-    let env = |name: &str| (name == "SET").then(|| "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
     parse(text, "callfeed.toml", &env, Path::new(""))
+}
+
+fn write(dir: &Path, name: &str, text: impl AsRef<[u8]>, mode: u32) {
+    let path = dir.join(name);
+    fs::write(&path, text).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// Compares with a file beside this one. `UPDATE_SNAPSHOTS=1` writes it.
+fn assert_snapshot(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/config/tests")
+        .join(name);
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(&path, actual).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), actual, "see {}", path.display());
 }
 
 #[test]
 fn the_shortest_configuration_is_all_defaults() {
-    let checked =
-        parse_text("[[route]]\nname = \"acme\"\nprovider = \"acme\"\nsecrets.signing = { env = \"SET\" }").unwrap();
+    let text = "[[route]]\nname = \"acme\"\nprovider = \"acme\"\nsecrets.signing = { env = \"SET\" }";
+    let checked = parse_text(text).unwrap();
     let Config {
         server,
         admin,
@@ -21,6 +64,402 @@ fn the_shortest_configuration_is_all_defaults() {
     } = checked.config;
     assert_eq!((server, admin, store, limits), Default::default());
     assert_eq!(routes[0].path, "/hooks/acme");
-    assert_eq!(routes[0].secrets.len(), 1);
+    assert_eq!(routes[0].secrets, [("signing".to_owned(), vec![Secret::new(WHSEC)])]);
     assert_eq!(routes[0].line, 1);
+    let [warning] = checked.warnings.as_slice() else {
+        panic!("{:?}", checked.warnings)
+    };
+    assert!(
+        warning
+            .to_string()
+            .starts_with("callfeed.toml: warning: subscriber: there is none")
+    );
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "not.pem", "hunter2", 0o600);
+    write(dir.path(), "blank", "\n", 0o600);
+    write(dir.path(), "open", "hunter2\n", 0o644);
+    let problems = parse(include_str!("tests/mistakes.toml"), "callfeed.toml", &env, dir.path()).unwrap_err();
+    let text = problems.to_string().replace(&*dir.path().to_string_lossy(), "<dir>");
+    assert!(!text.contains("hunter2"), "a secret is in\n{text}");
+    assert!(problems.iter().is_sorted_by_key(|problem| problem.line));
+    assert_snapshot("mistakes.txt", &(text + "\n"));
+}
+
+#[test]
+fn syntax_errors_are_reported_together_and_hide_what_they_make_doubtful() {
+    let problems = parse_text(include_str!("tests/syntax.toml")).unwrap_err();
+    assert_snapshot("syntax.txt", &(problems.to_string() + "\n"));
+}
+
+/// Mistakes that only a whole file can have.
+#[test]
+fn what_does_not_fit_together_is_reported() {
+    let route = "[[route]]\nname = \"a\"\nprovider = \"a\"\nsecrets.signing = { env = \"SET\" }\n";
+    for (text, expected) in [
+        (String::new(), "callfeed.toml: route: there is none"),
+        (
+            "[route]\nname = \"a\"".to_owned(),
+            "callfeed.toml:1: route: should be blocks, is a table; write [[route]]",
+        ),
+        (
+            format!("{route}[[server]]"),
+            "callfeed.toml:5: server: should be one table, is a list",
+        ),
+        (
+            format!("{route}[admin]\nlisten = \"0.0.0.0:8081\""),
+            "callfeed.toml:5: admin.token: is missing, and 0.0.0.0:8081 is not a loopback address",
+        ),
+        (
+            format!("{route}[admin]\nlisten = \"127.0.0.1:8080\""),
+            "callfeed.toml:6: admin.listen: 127.0.0.1:8080 is taken by server.listen",
+        ),
+        (
+            format!("{route}[store]\nurl = \"sqlite:no/such/dir.db\""),
+            "store.url: directory \"no/such\" does not exist",
+        ),
+        (
+            format!("{route}[store]\nurl = \"sqlite::memory:\""),
+            "store.url: would lose every event with the process",
+        ),
+        (
+            format!("{route}[store]\nurl = \"callfeed.db\""),
+            "store.url: does not start with sqlite:",
+        ),
+        (
+            format!("{route}[[route]]\nname = \"b\"\npath = \"/hooks/a/\"\nprovider = \"a\"\nallow_unsigned = true"),
+            "callfeed.toml:7: route[b].path: /hooks/a is also that of route[a] in line 1",
+        ),
+        (
+            format!("{route}[[route]]\nname = \"b\"\npath = \"/hooks/a/b\"\nprovider = \"a\"\nallow_unsigned = true"),
+            "callfeed.toml:7: route[b].path: /hooks/a/b lies inside that of route[a] in line 1",
+        ),
+        (
+            format!("{route}[[route]]\nname = \"b\"\npath = \"/hooks\"\nprovider = \"a\"\nallow_unsigned = true"),
+            "callfeed.toml:7: route[b].path: /hooks contains that of route[a] in line 1",
+        ),
+    ] {
+        let problems = parse_text(&text).unwrap_err().to_string();
+        assert!(
+            problems.contains(expected),
+            "{expected}\nis not in\n{problems}\nof\n{text}"
+        );
+    }
+
+    let fine = [
+        format!("{route}[admin]\nlisten = \"127.0.0.1:0\"\n[server]\nlisten = \"127.0.0.1:0\""),
+        format!("{route}[admin]\nlisten = \"off\""),
+        format!("{route}[admin]\nlisten = \"0.0.0.0:1\"\ntoken = {{ env = \"SET\" }}"),
+        format!("{route}[[route]]\nname = \"b\"\npath = \"/hooks/ab\"\nprovider = \"a\"\nallow_unsigned = true"),
+    ];
+    for text in fine {
+        parse_text(&text).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("callfeed.toml");
+    let text = load(&path).unwrap_err().to_string();
+    assert!(text.contains("callfeed.toml: cannot be read: No such file"), "{text}");
+    fs::write(&path, b"[server]\n# \xff").unwrap();
+    let text = load(&path).unwrap_err().to_string();
+    assert!(text.contains("callfeed.toml:2: is not UTF-8"), "{text}");
+    let text = load(dir.path()).unwrap_err().to_string();
+    assert!(text.contains("not an ordinary file"), "{text}");
+}
+
+/// One route whose secret is `value`: its live values, and the warnings.
+fn secret_of(value: &str, dir: &Path) -> (Vec<Secret>, String) {
+    let text = format!(
+        "[[route]]\nname = \"a\"\nprovider = \"a\"\nsecrets = {{ signing = {value} }}\n\
+         [[subscriber]]\nname = \"s\"\nurl = \"http://[::1]:9\"\nsecrets = {{ env = \"SET\" }}\n"
+    );
+    let checked = parse(&text, "callfeed.toml", &env, dir).unwrap();
+    let warnings: Vec<_> = checked.warnings.iter().map(ToString::to_string).collect();
+    (checked.config.routes[0].secrets[0].1.clone(), warnings.join("\n"))
+}
+
+#[test]
+fn a_secret_comes_from_the_environment_a_file_or_the_text() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "unix", " in a file \n", 0o600);
+    write(dir.path(), "windows", "in a file\r\n", 0o640);
+    write(dir.path(), "two-lines", "a\n\n", 0o600);
+    write(dir.path(), "bytes", b"\xff\x00", 0o600);
+    write(dir.path(), "open", "in a file", 0o644);
+    let absolute = format!("{{ file = {:?} }}", dir.path().join("unix"));
+    for (value, expected, warning) in [
+        ("{ env = \"SET\" }", &[WHSEC.as_bytes()] as &[&[u8]], ""),
+        (
+            "[{ env = \"SET\" }, { file = \"unix\" }]",
+            &[WHSEC.as_bytes(), b" in a file "],
+            "",
+        ),
+        ("{ file = \"windows\" }", &[b"in a file"], ""),
+        ("{ file = \"two-lines\" }", &[b"a\n"], ""),
+        ("{ file = \"bytes\" }", &[b"\xff\x00"], ""),
+        (&absolute, &[b" in a file "], ""),
+        ("{ file = \"open\" }", &[b"in a file"], "can be read by every user"),
+        (
+            "\"as text\"",
+            &[b"as text"],
+            "callfeed.toml:4: warning: route[a].secrets.signing: is a secret written into",
+        ),
+        (
+            "[\"one\", \"two\"]",
+            &[b"one", b"two"],
+            "route[a].secrets.signing[#2]: is a secret written into",
+        ),
+    ] {
+        let (secrets, warnings) = secret_of(value, dir.path());
+        assert_eq!(
+            secrets.iter().map(Secret::expose).collect::<Vec<_>>(),
+            expected,
+            "{value}"
+        );
+        assert!(
+            warnings.contains(warning) && warnings.is_empty() == warning.is_empty(),
+            "{value}: {warnings}"
+        );
+    }
+}
+
+#[test]
+fn a_subscriber_signs_with_keys_of_the_standard_or_plain_ones() {
+    let keys = |secret: &str, custom: bool| {
+        let signature = if custom {
+            "signature = { header = \"x-signature\" }"
+        } else {
+            ""
+        };
+        let text = format!(
+            "[[route]]\nname = \"a\"\nprovider = \"a\"\nallow_unsigned = true\n\
+             [[subscriber]]\nname = \"s\"\nurl = \"https://s\"\nsecrets = \"{secret}\"\n{signature}"
+        );
+        parse_text(&text)
+            .map(|checked| checked.config.subscribers[0].secrets.clone())
+            .map_err(|problems| problems.to_string())
+    };
+    let hmac = |key: &[u8]| Ok(vec![SigningKey::Hmac(Secret::new(key))]);
+    let bytes: Vec<u8> = (1..=24).collect();
+    assert_eq!(keys(WHSEC, false), hmac(&bytes));
+    assert_eq!(keys(WHSEC, true), hmac(&bytes));
+    assert_eq!(keys("plain", true), hmac(b"plain"));
+    let both = [keys(WHSK, false).unwrap(), keys(WHSK_SEED, false).unwrap()];
+    assert_eq!(both[0], both[1]);
+    assert!(
+        matches!(both[0].as_slice(), [SigningKey::Ed25519(seed)] if seed.expose().starts_with(&[0x9d, 0x61, 0xb1]))
+    );
+
+    let other = WHSK.replace("11qYAYKxCrfV", "").replace("RGg==", "RGA==");
+    for (secret, custom, expected) in [
+        ("plain", false, "starts with neither whsec_ nor whsk_"),
+        (WHSK, true, "is an Ed25519 key, but signature is a table"),
+        (&other, false, "the public half of whsk_ does not belong to its seed"),
+        (
+            "whsec_c2hvcnQ=",
+            false,
+            "24 to 64 bytes; make one with `callfeed secret new`",
+        ),
+        ("whsk_c2hvcnQ=", false, "32 or 64 bytes"),
+    ] {
+        let problems = keys(secret, custom).unwrap_err();
+        assert!(problems.contains(expected), "{expected} is not in {problems}");
+    }
+}
+
+#[test]
+fn certificate_and_key_have_to_belong_together() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "certificate.pem", CERTIFICATE, 0o644);
+    write(dir.path(), "key.pem", KEY, 0o600);
+    write(dir.path(), "other-key.pem", OTHER_KEY, 0o600);
+    let with_key = |key: &str| {
+        let text = format!("{EXAMPLE}\n[server.tls]\ncertificate = \"certificate.pem\"\nkey = \"{key}\"");
+        parse(&text, "callfeed.toml", &env, dir.path()).map_err(|problems| problems.to_string())
+    };
+    assert_eq!(
+        with_key("key.pem").unwrap().config.server.tls.unwrap().key,
+        dir.path().join("key.pem")
+    );
+    for (key, expected) in [
+        ("other-key.pem", "server.tls: certificate and key do not work together"),
+        ("certificate.pem", "server.tls.key: file "),
+        ("missing.pem", "cannot be read"),
+    ] {
+        let problems = with_key(key).unwrap_err();
+        assert!(problems.contains(expected), "{expected} is not in {problems}");
+    }
+}
+
+/// The lines that start with `marker` and then a key or a header, without the marker.
+fn uncomment(text: &str, marker: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let shown = line.strip_prefix(marker).filter(|rest| {
+            let key = rest.split_once(" = ").map_or("", |(key, _)| key);
+            let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            is_key || rest.starts_with("[[")
+        });
+        shown.unwrap_or(line)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_loads_and_its_defaults_are_the_real_ones() {
+    let checked = parse_text(EXAMPLE).unwrap();
+    assert_eq!(checked.warnings, []);
+    assert_eq!((checked.config.routes.len(), checked.config.subscribers.len()), (5, 2));
+
+    let uncommented = uncomment(EXAMPLE, "# ");
+    let shown = uncommented
+        .lines()
+        .zip(EXAMPLE.lines())
+        .filter(|(one, other)| one != other)
+        .count();
+    assert!(shown > 30, "{shown} defaults");
+    assert_eq!(parse_text(&uncommented).unwrap().config, checked.config);
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "certificate.pem", CERTIFICATE, 0o644);
+    write(dir.path(), "key.pem", KEY, 0o600);
+    write(dir.path(), "admin-token", "token\n", 0o600);
+    write(dir.path(), "acme.wasm", "", 0o600);
+    let text = uncomment(&uncomment(EXAMPLE, "# "), "#   ");
+    let document = Document::parse(&text);
+    document.read(|root| {
+        check::config(
+            root,
+            &Surroundings {
+                env: &env,
+                base_dir: dir.path(),
+            },
+        )
+    });
+    let keys = document.report().keys.take();
+    let hidden: Vec<_> = keys.known.difference(&keys.found).collect();
+    assert!(hidden.is_empty(), "config.example.toml does not show {hidden:?}");
+    let (problems, _) = document.finish();
+    assert_eq!(problems, []);
+    assert!(keys.known.len() > 50, "{:?}", keys.known);
+}
+
+#[test]
+fn later_checks_find_their_lines_and_join_the_list() {
+    let text = "[[route]]\nname = \"acme\"\nprovider = \"acme\"\nsecrets = { signing = { env = \"SET\" },\n  other = { env = \"SET\" } }\n\
+        [route.options]\n\"odd.key\" = [1,\n 2]\nheader = \"x\"\n[[route]]\nname = \"acme-2\"\nprovider = \"a\"\nallow_unsigned = true";
+    let checked = parse_text(text).unwrap();
+    for (path, line) in [
+        ("route[acme]", 1),
+        ("route[acme].provider", 3),
+        ("route[acme].secrets.signing", 4),
+        ("route[acme].secrets.other", 5),
+        ("route[acme].secrets.missing", 4),
+        ("route[acme].options", 6),
+        ("route[acme].options.header", 9),
+        ("route[acme].options.missing.deep", 6),
+        ("route[acme].options.\"odd.key\"", 7),
+        ("route[acme].options.\"odd.key\"[#2]", 8),
+        ("route[acme-2]", 10),
+        ("server", 0),
+    ] {
+        assert_eq!(checked.line_of(path), line, "{path}");
+    }
+    assert_eq!(
+        checked.config.routes[0].options,
+        serde_json::json!({ "odd.key": [1, 2], "header": "x" })
+    );
+    assert_eq!(checked.config.routes[1].line, 10);
+
+    let path = "route[acme].options.header";
+    let problems = checked.refuse(vec![Problem::new(
+        checked.line_of(path),
+        path,
+        "is not known",
+        "remove it",
+    )]);
+    assert_eq!(
+        serde_json::to_value(&problems).unwrap()[1],
+        serde_json::json!({
+            "file": "callfeed.toml", "line": 9, "path": path, "severity": "error", "message": "is not known",
+            "remedy": "remove it",
+        })
+    );
+    assert_eq!(problems.iter().count(), 3);
+    let text = problems.to_string();
+    assert!(
+        text.contains("\ncallfeed.toml:9: route[acme].options.header: is not known; remove it\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn durations_print_as_they_are_written() {
+    for (millis, text) in [
+        (0, "0s"),
+        (250, "250ms"),
+        (90_000, "1m 30s"),
+        (86_400_000, "1d"),
+        (90_061_001, "1d 1h 1m 1s 1ms"),
+    ] {
+        assert_eq!(print_duration(Duration::from_millis(millis)), text);
+    }
+}
+
+/// Whatever is in the file, it is refused with a reason or it loads; it never panics, and no secret is shown.
+#[test]
+fn any_text_is_read_or_refused() {
+    let check = |text: &str| match parse_text(text) {
+        Ok(_) => {}
+        Err(problems) => {
+            assert!(
+                problems.iter().any(|problem| problem.severity == Severity::Error),
+                "{text}"
+            );
+            assert!(!problems.to_string().contains(WHSEC), "{text}");
+        }
+    };
+    let text = uncomment(&uncomment(EXAMPLE, "# "), "#   ");
+    let text: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    let text = text.join("\n");
+    for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)).step_by(5) {
+        check(&text[..end]);
+    }
+
+    let pieces: Vec<char> = "[]{}=\"',.#\n\\ -_*09aé\u{0}".chars().collect();
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    for _ in 0..3000 {
+        let mut mutated: Vec<char> = text.chars().collect();
+        for _ in 0..=below(4) {
+            let at = below(mutated.len());
+            match below(4) {
+                0 => mutated[at] = pieces[below(pieces.len())],
+                1 => mutated.insert(at, pieces[below(pieces.len())]),
+                2 => drop(mutated.drain(at..(at + 1 + below(40)).min(mutated.len()))),
+                _ => {
+                    let copied: Vec<char> = mutated[at..(at + 60).min(mutated.len())].to_vec();
+                    let to = below(mutated.len());
+                    mutated.splice(to..to, copied);
+                }
+            }
+        }
+        check(&mutated.into_iter().collect::<String>());
+    }
 }

@@ -3,16 +3,24 @@
 use super::{Names, http_url, name_in};
 use crate::config::{
     Route, Secret,
-    raw::{Report, Table, Value, quote},
+    raw::{Table, Value, quote},
     secret::{self, Literal, Surroundings},
 };
 
-pub(super) fn read(t: &mut Table<'_>, names: &mut Names, around: &Surroundings<'_>) -> Option<Route> {
+pub(super) fn read(
+    t: &mut Table<'_>,
+    names: &mut Names,
+    paths: &mut Paths,
+    around: &Surroundings<'_>,
+) -> Option<Route> {
     let name = names.take(t);
     let path = match t.take("path") {
         Some(value) => route_path(&value),
         None => name.as_ref().map(|name| format!("/hooks/{name}")),
     };
+    if let Some(path) = &path {
+        paths.take(path, t);
+    }
     let remedy = "name the plugin, such as provider = \"magpipe\"";
     let provider = t.require("provider", remedy).and_then(|value| name_in(&value));
     let secrets = t.take("secrets").map(|value| {
@@ -96,27 +104,29 @@ fn told_url(value: &Value<'_>) -> Option<String> {
     value.text().map(str::to_owned)
 }
 
+/// The paths taken so far, with their routes.
+///
 /// A plugin is told what follows its route's path, so one path inside another would make two routes of one URL.
-pub(super) fn check_paths<'r>(routes: impl Iterator<Item = &'r Route>, report: &Report) {
-    let mut before: Vec<&Route> = Vec::new();
-    for route in routes {
+#[derive(Default)]
+pub(super) struct Paths(Vec<(String, String)>);
+
+impl Paths {
+    fn take(&mut self, path: &str, t: &Table<'_>) {
         let is_inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
-        for other in &before {
-            let relation = if route.path == other.path {
+        for (other, owner) in &self.0 {
+            let relation = if path == other {
                 "is also"
-            } else if is_inside(&route.path, &other.path) {
+            } else if is_inside(path, other) {
                 "lies inside"
-            } else if is_inside(&other.path, &route.path) {
+            } else if is_inside(other, path) {
                 "contains"
             } else {
                 continue;
             };
-            let message = format!(
-                "{} {relation} that of route {} in line {}",
-                route.path, other.name, other.line
-            );
-            report.problem(&format!("route[{}].path", route.name), message, "choose another");
+            let line = t.report().line_of(owner);
+            let message = format!("{path} {relation} that of {owner} in line {line}");
+            t.report().problem(&t.path_of("path"), message, "choose another");
         }
-        before.push(route);
+        self.0.push((path.to_owned(), t.path().to_owned()));
     }
 }

@@ -27,10 +27,14 @@ pub(super) fn read(
     let url = t
         .require("url", "write url = \"https://…\"")
         .and_then(|value| subscriber_url(&value));
-    let types = t
+    let mut types = t
         .take("types")
         .map(|value| patterns(&value, type_pattern))
         .unwrap_or_default();
+    if types.contains(&Pattern::Prefix(String::new())) {
+        // "*" is no condition.
+        types.clear();
+    }
     let filter = t.section("where", |t| filter(t, types, route_names));
     // Before the secrets, because it says what they may look like.
     let signature = t.take("signature").map(|value| value.table(custom_signature));
