@@ -310,6 +310,11 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Adds a member the webhook did not have: [remarks](crate::remarks).
+    pub fn add(&mut self, key: &'a str, value: &'a RawValue) {
+        self.members.push((Cow::Borrowed(key), Value::Raw(value)));
+    }
+
     /// Whether there still is such a member, be it `null`.
     pub fn contains(&self, key: &str) -> bool {
         self.position(key).is_some()
@@ -722,6 +727,16 @@ mod tests {
         assert!(!body.is_empty());
         assert!(body.open_list("none").unwrap().is_empty());
         assert_eq!(left(&body), r#"{"data":{"turns":[{},{},7]}}"#);
+    }
+
+    #[test]
+    fn a_mapping_can_add_a_remark() {
+        let remark = RawValue::from_string(r#"{"date":"twice"}"#.to_owned()).unwrap();
+        let document = Document::parse(r#"{"a":1}"#).unwrap();
+        let mut body = document.object().unwrap();
+        body.take_i64("a");
+        body.add("remarks", &remark);
+        assert_eq!(left(&body), r#"{"remarks":{"date":"twice"}}"#);
     }
 
     #[test]

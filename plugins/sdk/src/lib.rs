@@ -81,6 +81,7 @@
 //! - [`json`] reads a body so that whatever the mapping does not take ends up in `extra`.
 //! - [`data`] is the unified event's `data`, [`kind`] its types.
 //! - [`crypto`] and [`environment`] are what the gateway does for a plugin.
+//! - [`remarks`] is for what a mapping has to say about its own reading.
 //! - [`encoding`], [`phone`] and [`time`] read hex and base64, telephone numbers and times.
 //! - [`testing`] stands in for the gateway in native builds, and runs a directory of cases: requests in files, and the
 //!   events they should become.
@@ -97,6 +98,7 @@ pub mod environment;
 pub mod json;
 pub mod kind;
 pub mod phone;
+pub mod remarks;
 mod request;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
