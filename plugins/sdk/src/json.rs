@@ -165,6 +165,18 @@ impl<'a> Object<'a> {
         Some(text)
     }
 
+    /// Takes a string that is not empty.
+    pub fn take_filled(&mut self, key: &str) -> Option<Cow<'a, str>> {
+        let text = self.peek_filled(key)?;
+        self.remove(key);
+        Some(text)
+    }
+
+    /// Reads a string that is not empty, and leaves it.
+    pub fn peek_filled(&self, key: &str) -> Option<Cow<'a, str>> {
+        self.peek_str(key).filter(|text| !text.is_empty())
+    }
+
     /// Reads a string and leaves it.
     pub fn peek_str(&self, key: &str) -> Option<Cow<'a, str>> {
         string(self.raw(key)?)
@@ -239,21 +251,31 @@ impl<'a> Object<'a> {
         Some(texts)
     }
 
+    /// Takes a string or a list of strings as a list, for options that allow either.
+    pub fn take_one_or_several(&mut self, key: &str) -> Option<Vec<Cow<'a, str>>> {
+        self.take_str(key)
+            .map(|one| vec![one])
+            .or_else(|| self.take_str_list(key))
+    }
+
     /// Takes an identifier as a text. A string is taken; a whole number is read, and left because its type changes.
     /// An empty string identifies nothing and is left.
     pub fn take_id(&mut self, key: &str) -> Option<Cow<'a, str>> {
-        let text = self.raw(key)?;
-        if text.starts_with('"') {
-            return self
-                .peek_str(key)
-                .filter(|id| !id.is_empty())
-                .inspect(|_| self.remove(key));
-        }
-        let digits = text.strip_prefix('-').unwrap_or(text);
-        digits
+        let id = self.peek_id(key)?;
+        // Only a string can be taken.
+        self.take_filled(key);
+        Some(id)
+    }
+
+    /// Reads an identifier, a string or a whole number, and leaves it.
+    pub fn peek_id(&self, key: &str) -> Option<Cow<'a, str>> {
+        let raw = self.raw(key)?;
+        let digits = raw.strip_prefix('-').unwrap_or(raw);
+        let whole = digits
             .bytes()
             .all(|byte| byte.is_ascii_digit())
-            .then_some(Cow::Borrowed(text))
+            .then_some(Cow::Borrowed(raw));
+        whole.or_else(|| self.peek_filled(key))
     }
 
     /// Takes an RFC 3339 time. One that is not in UTC already is read and left.
@@ -275,9 +297,7 @@ impl<'a> Object<'a> {
 
     /// Takes a string as a party; [`Party::read`] says what becomes of it. An empty string is nobody, and left.
     pub fn take_party(&mut self, key: &str) -> Option<Party<'a>> {
-        let text = self.peek_str(key).filter(|text| !text.is_empty())?;
-        self.remove(key);
-        Some(Party::read(text))
+        Some(Party::read(self.take_filled(key)?))
     }
 
     /// Takes a whole object as it is, for the parts of an event that are free.
@@ -413,7 +433,7 @@ impl<'a> List<'a> {
     }
 
     /// How many items the array has, emptied ones included.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.items.len()
     }
 
@@ -722,7 +742,7 @@ mod tests {
         assert_eq!(turns, ["a", "b"]);
         assert_eq!(left(&body), r#"{"data":{"turns":[{},{"x":1},7]},"none":[]}"#);
         let list = body.open("data").unwrap().open_list("turns").unwrap();
-        assert_eq!((list.len(), list.is_empty()), (3, false));
+        assert_eq!((list.count(), list.is_empty()), (3, false));
         list.objects().for_each(|turn| _ = turn.take_i64("x"));
         assert!(!body.is_empty());
         assert!(body.open_list("none").unwrap().is_empty());
