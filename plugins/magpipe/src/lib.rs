@@ -361,6 +361,16 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_and_its_retry_are_one_event() {
+        let python = include_str!("../cases/call-completed/expected.json");
+        assert_eq!(python, include_str!("../cases/call-completed-retry/expected.json"));
+        assert_eq!(
+            python,
+            include_str!("../cases/oddity-retry-in-another-order/expected.json")
+        );
+    }
+
+    #[test]
     fn the_known_vector_is_right() {
         use callfeed_plugin::testing::{Evidence, TestHost, with_host};
         let request_file = include_bytes!("../cases/call-completed-retry/request.http");
