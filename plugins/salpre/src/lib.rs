@@ -1,0 +1,274 @@
+//! Salpre: AI telephone agents on calls of a mobile line, through a device called Salpre Box.
+//!
+//! <https://documentation.salpre.com/docs/webhooks>. A webhook has no signature; it carries whatever static headers the
+//! operator entered at Salpre, and one of them has to be a token.
+//!
+//! The call's id comes as a number here and as a text in Salpre's REST interface, at one of two depths. Nothing says how
+//! long a call was or why it ended, and a call nobody took ends like any other: without a `call_answered` before.
+
+use std::borrow::Cow;
+
+use callfeed_plugin::{
+    Descriptor, Event, Outcome, Provider, Rejection, Request, SecretSpec, Verdict,
+    crypto::{self, Failure},
+    data::{Call, CallOutcome, CallState, Data, Direction, Error, Speaker, Text, Turn},
+    environment,
+    json::{Document, Object},
+    kind, register,
+    time::Time,
+};
+
+/// Tried in this order when the route names no header.
+const HEADERS: &[&str] = &["authorization", "x-api-key"];
+
+/// The plugin.
+pub struct Salpre;
+
+register!(Salpre);
+
+impl Provider for Salpre {
+    fn describe() -> Descriptor {
+        Descriptor::new("salpre", "Salpre", env!("CARGO_PKG_VERSION"))
+            .headers(HEADERS)
+            .headers(&["option:/header"])
+            .assurance("token")
+            .secret(SecretSpec::utf8(
+                "token",
+                "The value entered at Salpre under Settings → Integrations → Custom Webhook → Additional Headers",
+            ))
+            .event("call_initiated", kind::CALL_INITIATED)
+            .event("call_ringing", kind::CALL_RINGING)
+            .event("call_answered", kind::CALL_ANSWERED)
+            .event("transcript", kind::CALL_TRANSCRIPT)
+            .event("call_ended", kind::CALL_COMPLETED)
+            .event("error", kind::CALL_FAILED)
+            .event("*", kind::PROVIDER_OTHER)
+            .options_schema(include_str!("options.schema.json"))
+            .extra("documentation", "https://documentation.salpre.com/docs/webhooks")
+    }
+
+    fn verify(request: &Request) -> Result<Verdict, Rejection> {
+        let options = environment::options_json();
+        let options = Document::parse(&options)?;
+        let named = options.object()?.take_one_or_several("header");
+        let names: Vec<String> = match named {
+            Some(names) => names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            None => HEADERS.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let mut flaw = "token-missing";
+        for name in &names {
+            let Some(value) = request.header(name) else { continue };
+            flaw = "token-mismatch";
+            // An operator may enter the whole header as the secret, or the token alone.
+            let token = if name == "authorization" { bearer(value) } else { None };
+            for presented in [Some(value), token].into_iter().flatten() {
+                match crypto::verify_token("token", presented.as_bytes()) {
+                    Ok(()) => return Ok(Verdict::authentic(name)),
+                    Err(Failure::Mismatch) => {}
+                    Err(failure) => return Err(failure.into()),
+                }
+            }
+        }
+        Err(Rejection::unauthenticated(flaw).detail(format!("looked in {}", names.join(", "))))
+    }
+
+    fn normalize(request: &Request, _payload: Option<&str>) -> Result<Outcome, Rejection> {
+        let document = request.json()?;
+        let mut body = document.object()?;
+        let name = body
+            .take_str("event_type")
+            .ok_or_else(|| Rejection::malformed("event-missing"))?;
+        let test = body.take_bool("is_test").unwrap_or_default();
+        let event = match &*name {
+            "call_initiated" => call_event(Moment::Initiated, name, body)?,
+            "call_ringing" => call_event(Moment::Ringing, name, body)?,
+            "call_answered" => call_event(Moment::Answered, name, body)?,
+            "transcript" => call_event(Moment::Transcript, name, body)?,
+            "call_ended" => call_event(Moment::Ended, name, body)?,
+            "error" => call_event(Moment::Error, name, body)?,
+            _ => other(name, body, &document)?,
+        };
+        Ok(Outcome::event(if test { apart(event) } else { event }))
+    }
+}
+
+/// The token of an `Authorization: Bearer` header.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
+/// The console's test button always speaks of the same call, and real calls count from the same number: a test must
+/// not pass for the event of a real call, nor two tests for one.
+fn apart(event: Event) -> Event {
+    let at = event.occurred_at_ms.map(|ms| format!(":{ms}")).unwrap_or_default();
+    Event {
+        id: format!("test:{}{at}", event.id),
+        ..event
+    }
+    .test(true)
+}
+
+/// What a webhook reports of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Initiated,
+    Ringing,
+    Answered,
+    Transcript,
+    Ended,
+    Error,
+}
+
+fn call_event<'a>(moment: Moment, name: Text<'a>, mut body: Object<'a>) -> Result<Event, Rejection> {
+    let sent_at = unix(&body, "timestamp_utc");
+    let at = sent_at.and_then(Time::from_unix);
+    let payload = body
+        .open("payload")
+        .ok_or_else(|| Rejection::malformed("payload-missing"))?;
+
+    let mut call = Call::default();
+    read_call(&mut call, payload, "call_id");
+    if let Some(inner) = payload.open("call") {
+        read_call(&mut call, inner, "id");
+    }
+    let exists = !call.id.is_empty();
+    // What tells events of one name about one call apart: there may be many pieces, and more than one error.
+    let mark = match moment {
+        Moment::Transcript => {
+            let said = [payload.peek_str("type"), payload.peek_str("transcript")].map(Option::unwrap_or_default);
+            let said_at = unix(payload, "timestamp_utc").or_else(|| unix(payload, "utc_timestamp"));
+            crypto::fingerprint(&[
+                sent_at.unwrap_or_default(),
+                said_at.unwrap_or_default(),
+                &said[0],
+                &said[1],
+            ])?
+        }
+        Moment::Error => {
+            let message = payload.peek_str("error_message").unwrap_or_default();
+            crypto::fingerprint(&[sent_at.unwrap_or_default(), &message])?
+        }
+        _ => String::new(),
+    };
+    let (id, subject) = match (exists, moment) {
+        (true, Moment::Transcript | Moment::Error) => (format!("{name}:{}:{mark}", call.id), call.id.clone()),
+        (true, _) => (format!("{name}:{}", call.id), call.id.clone()),
+        // An error before there is a call is about nothing but itself.
+        (false, Moment::Error) => (format!("{name}:{mark}"), Cow::Owned(format!("error-{mark}"))),
+        (false, _) => return Err(Rejection::malformed("id-missing")),
+    };
+
+    call.transcript = take_transcript(payload);
+    if exists {
+        call.error = payload
+            .take_filled("error_message")
+            .map(|message| Error { message, code: None });
+    }
+    // A piece of a transcript may arrive after the end, and an error may or may not be one: neither says a state.
+    // `timestamp_utc` is when the event occurred, so it says when the call got there.
+    let (kind, state) = match moment {
+        Moment::Initiated => (kind::CALL_INITIATED, Some(CallState::Initiated)),
+        Moment::Ringing => (kind::CALL_RINGING, Some(CallState::Ringing)),
+        Moment::Answered => (kind::CALL_ANSWERED, Some(CallState::Answered)),
+        Moment::Transcript => (kind::CALL_TRANSCRIPT, None),
+        Moment::Ended => (kind::CALL_COMPLETED, Some(CallState::Ended)),
+        Moment::Error => (kind::CALL_FAILED, None),
+    };
+    call.state = state;
+    call.outcome = (moment == Moment::Error).then_some(CallOutcome::Failed);
+    match moment {
+        Moment::Initiated => call.started_at = at.clone(),
+        Moment::Answered => call.answered_at = at.clone(),
+        Moment::Ended => call.ended_at = at.clone(),
+        Moment::Ringing | Moment::Transcript | Moment::Error => {}
+    }
+    let event = Event::new(kind, id, subject).at(at.as_ref());
+    Ok(event.data(&Data {
+        provider_event: name,
+        call: exists.then_some(call),
+        extra: body,
+        ..Data::default()
+    }))
+}
+
+/// Reads the members of a call, wherever they are, that were not found before.
+fn read_call<'a>(call: &mut Call<'a>, object: &mut Object<'a>, id_key: &str) {
+    if call.id.is_empty() {
+        call.id = object.take_id(id_key).unwrap_or_default();
+    }
+    if call.direction == Direction::Unknown {
+        call.direction = object.take_word("direction").unwrap_or_default();
+    }
+    call.from = call.from.take().or_else(|| object.take_party("from"));
+    call.to = call.to.take().or_else(|| object.take_party("to"));
+    // The device, `salprebox:<serial>`.
+    call.via = call.via.take().or_else(|| object.take_party("source"));
+}
+
+/// One piece (a text beside its `type`), or the whole conversation (a list).
+fn take_transcript<'a>(payload: &mut Object<'a>) -> Option<Vec<Turn<'a>>> {
+    if payload.peek_str("transcript").is_some() {
+        return take_turn(payload, "transcript").map(|turn| vec![turn]);
+    }
+    let items = payload.open_list("transcript")?;
+    Some(items.objects().filter_map(|item| take_turn(item, "message")).collect())
+}
+
+fn take_turn<'a>(object: &mut Object<'a>, text_key: &str) -> Option<Turn<'a>> {
+    let text = object.take_str(text_key)?;
+    let speaker = match object.peek_str("type").as_deref() {
+        Some("ai") => Speaker::Agent,
+        _ => object.take_word("type").unwrap_or_default(),
+    };
+    // Spelled one way in a piece and the other way in a whole conversation; sometimes a placeholder.
+    let at = unix(object, "timestamp_utc")
+        .or_else(|| unix(object, "utc_timestamp"))
+        .and_then(Time::from_unix);
+    Some(Turn { speaker, text, at })
+}
+
+/// The digits of a Unix time, sent as a number or as a text. It becomes another text, so it stays.
+fn unix<'a>(object: &Object<'a>, key: &str) -> Option<&'a str> {
+    let raw = object.peek_raw(key)?.get().trim_matches('"');
+    (!raw.is_empty() && raw.bytes().all(|byte| byte.is_ascii_digit())).then_some(raw)
+}
+
+/// An event this plugin has no name for, whole under `extra`.
+fn other<'a>(name: Text<'a>, mut body: Object<'a>, document: &Document<'a>) -> Result<Event, Rejection> {
+    let id = format!("{name}:{}", document.fingerprint()?);
+    let at = unix(&body, "timestamp_utc").and_then(Time::from_unix);
+    let mut subject = id.clone();
+    if let Some(payload) = body.open("payload") {
+        // Read, not taken.
+        let outer = payload.peek_id("call_id");
+        let call = outer.or_else(|| payload.open("call").and_then(|call| call.peek_id("id")));
+        subject = call.map_or(subject, Cow::into_owned);
+    }
+    let event = Event::new(kind::PROVIDER_OTHER, id, subject).at(at.as_ref());
+    Ok(event.data(&Data {
+        provider_event: name,
+        extra: body,
+        ..Data::default()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases() {
+        callfeed_plugin::testing::cases::<Salpre>(concat!(env!("CARGO_MANIFEST_DIR"), "/cases"));
+    }
+
+    #[test]
+    fn a_bearer_token_is_found() {
+        assert_eq!(bearer("Bearer abc"), Some("abc"));
+        assert_eq!(bearer("bearer  abc"), Some("abc"));
+        assert_eq!(
+            (bearer("Bearer"), bearer("Basic abc"), bearer("abc")),
+            (None, None, None)
+        );
+    }
+}
