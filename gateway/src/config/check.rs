@@ -109,27 +109,27 @@ pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<
 
     let report = root.report();
     check_addresses(&server, &admin, report);
-    if routes.is_empty() && !root.has("route") {
+    if routes.as_ref().is_some_and(Vec::is_empty) {
         report.absent(
             "route",
             "there is none, so nothing can be received",
             "add a [[route]] block",
         );
     }
-    if subscribers.is_empty() && !root.has("subscriber") {
+    if subscribers.as_ref().is_some_and(Vec::is_empty) {
         let remedy = "add a [[subscriber]] block when someone should get them";
         report.absent_warn("subscriber", "there is none, so events are kept and go nowhere", remedy);
     }
-    check_retention(&store, subscribers.iter().flatten(), report);
+    check_retention(&store, subscribers.iter().flatten().flatten(), report);
 
     Some(Config {
         server,
         admin,
         store,
         limits,
-        plugins: plugins.into_iter().collect::<Option<_>>()?,
-        routes: routes.into_iter().collect::<Option<_>>()?,
-        subscribers: subscribers.into_iter().collect::<Option<_>>()?,
+        plugins: plugins?.into_iter().collect::<Option<_>>()?,
+        routes: routes?.into_iter().collect::<Option<_>>()?,
+        subscribers: subscribers?.into_iter().collect::<Option<_>>()?,
     })
 }
 
@@ -329,7 +329,13 @@ fn address(value: &Value<'_>) -> SocketAddr {
 
 /// An absolute http or https URL. The text is never shown: URLs carry tokens.
 fn http_url(value: &Value<'_>, example: &str) -> Option<Url> {
-    let url = match Url::parse(value.text()?) {
+    let text = value.text()?;
+    // The parser would drop them without a word.
+    if text.contains(|character: char| character.is_whitespace() || character.is_control()) {
+        value.problem("has a space or a line break in it", "remove it, or write %20");
+        return None;
+    }
+    let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
             value.problem(
@@ -427,9 +433,12 @@ fn tls(t: &mut Table<'_>, around: &Surroundings<'_>) -> Option<Tls> {
 
 fn check_addresses(server: &Server, admin: &Admin, report: &Report) {
     let Some(admin) = admin.listen else { return };
-    let one_ip = server.listen.ip() == admin.ip() || server.listen.ip().is_unspecified() || admin.ip().is_unspecified();
+    // [::] takes the IPv4 addresses too.
+    let covers =
+        |one: IpAddr, other: IpAddr| one == other || (one.is_unspecified() && (one.is_ipv6() || other.is_ipv4()));
+    let (one, other) = (server.listen.ip(), admin.ip());
     // Port 0 takes a free one each time.
-    if server.listen.port() == admin.port() && admin.port() != 0 && one_ip {
+    if server.listen.port() == admin.port() && admin.port() != 0 && (covers(one, other) || covers(other, one)) {
         let message = format!("{admin} is taken by server.listen");
         report.problem("admin.listen", message, "choose another port, or \"off\"");
     }

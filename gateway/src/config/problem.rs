@@ -142,8 +142,15 @@ impl Checked {
         self.lines.line_of(path)
     }
 
-    /// The problems found by later checks together with the warnings so far, as one list.
+    /// The problems found by later checks together with the warnings so far, as one list. Where the file has a
+    /// problem's path, or the start of it, that is its line.
     pub fn refuse(&self, mut problems: Vec<Problem>) -> Problems {
+        for problem in &mut problems {
+            match self.line_of(&problem.path) {
+                0 => {}
+                line => problem.line = line,
+            }
+        }
         problems.extend(self.warnings.iter().cloned());
         Problems::new(self.file.clone(), problems)
     }

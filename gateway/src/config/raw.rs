@@ -179,11 +179,6 @@ impl<'a> Table<'a> {
         self.report
     }
 
-    /// Whether the key is there, with whatever value.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.entries.is_some_and(|entries| entries.contains_key(key))
-    }
-
     /// The value of a key, if it is there.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.known.push(key);
@@ -221,12 +216,14 @@ impl<'a> Table<'a> {
         Table::read(entries, path, shape, self.report, read)
     }
 
-    /// Reads `[[key]]` blocks.
-    pub(super) fn blocks<R>(&mut self, key: &'static str, mut read: impl FnMut(&mut Table<'a>) -> R) -> Vec<R> {
-        let Some(value) = self.take(key) else { return Vec::new() };
+    /// Reads `[[key]]` blocks; `None` when something else stands there.
+    pub(super) fn blocks<R>(&mut self, key: &'static str, mut read: impl FnMut(&mut Table<'a>) -> R) -> Option<Vec<R>> {
+        let Some(value) = self.take(key) else {
+            return Some(Vec::new());
+        };
         let DeValue::Array(nodes) = value.node else {
             value.wrong_type("blocks", &format!("write [[{key}]]"));
-            return Vec::new();
+            return None;
         };
         let mut labels = Labels::new(&value.path);
         let mut read_all = Vec::new();
@@ -237,9 +234,9 @@ impl<'a> Table<'a> {
                 shape: format!("{}[]", value.shape),
                 report: self.report,
             };
-            read_all.extend(item.table(&mut read));
+            read_all.push(item.table(&mut read));
         }
-        read_all
+        read_all.into_iter().collect()
     }
 
     pub(super) fn integer<T>(&mut self, key: &'static str, range: RangeInclusive<T>, default: T) -> T

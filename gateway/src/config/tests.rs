@@ -101,6 +101,11 @@ fn what_does_not_fit_together_is_reported() {
     let route = "[[route]]\nname = \"a\"\nprovider = \"a\"\nsecrets.signing = { env = \"SET\" }\n";
     for (text, expected) in [
         (String::new(), "callfeed.toml: route: there is none"),
+        ("route = []".to_owned(), "callfeed.toml:1: route: there is none"),
+        (
+            "route = [1]".to_owned(),
+            "callfeed.toml:1: route[#1]: should be a table, is a whole number",
+        ),
         (
             "[route]\nname = \"a\"".to_owned(),
             "callfeed.toml:1: route: should be blocks, is a table; write [[route]]",
@@ -152,12 +157,34 @@ fn what_does_not_fit_together_is_reported() {
     let fine = [
         format!("{route}[admin]\nlisten = \"127.0.0.1:0\"\n[server]\nlisten = \"127.0.0.1:0\""),
         format!("{route}[admin]\nlisten = \"off\""),
+        format!("{route}[admin]\nlisten = \"[::1]:8080\""),
         format!("{route}[admin]\nlisten = \"0.0.0.0:1\"\ntoken = {{ env = \"SET\" }}"),
         format!("{route}[[route]]\nname = \"b\"\npath = \"/hooks/ab\"\nprovider = \"a\"\nallow_unsigned = true"),
     ];
     for text in fine {
         parse_text(&text).unwrap();
     }
+}
+
+#[test]
+fn what_works_but_may_not_be_meant_is_a_warning() {
+    let text = "[store]\nkeep_events = \"3d\"\n\
+        [[route]]\nname = \"a\"\nprovider = \"a\"\nallow_unsigned = true\n\
+        [[subscriber]]\nname = \"s\"\nurl = \"http://10.0.0.1\"\nsecrets = { env = \"SET\" }\n\
+        [[subscriber]]\nname = \"local\"\nurl = \"http://localhost:9\"\nsecrets = { env = \"SET\" }\n\
+        schedule = [\"0s\"]\nheaders = { x-api-key = \"k\", x-tenant = \"t\" }\n";
+    let warnings = parse_text(text).unwrap().warnings;
+    let warnings: Vec<_> = warnings
+        .iter()
+        .map(|warning| (warning.line, warning.path.as_str()))
+        .collect();
+    let expected = [
+        (6, "route[a].allow_unsigned"),
+        (7, "subscriber[s].schedule"),
+        (9, "subscriber[s].url"),
+        (16, "subscriber[local].headers.x-api-key"),
+    ];
+    assert_eq!(warnings, expected);
 }
 
 #[test]
