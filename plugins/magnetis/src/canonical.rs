@@ -1,0 +1,345 @@
+//! The strings Magnétis may have signed.
+//!
+//! The vendor says: the URL as entered, then every POST variable sorted by key, key and value appended. That settles flat
+//! variables. Today's webhooks are nested JSON, where it can be read in several ways, and nothing public tells which one
+//! is right. So each reading is a [`Recipe`] with a name, and the one that fits is reported.
+//!
+//! Nothing in here knows a key or reaches a verdict: variables go in, messages come out.
+
+pub(crate) mod php;
+pub(crate) mod tree;
+
+use php::Json;
+use tree::{Member, Tree};
+
+/// One reading of the vendor's recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recipe {
+    FormFlat,
+    FormTopJson,
+    FormRecursive,
+    JsonTopSlice,
+    JsonTopPhp,
+    JsonTopPlain,
+    JsonRecursive,
+    JsonRecursiveUnindexed,
+    JsonBracket,
+    UrlRaw,
+    Raw,
+    ArrayLiteral,
+    UrlOnly,
+}
+
+/// A message without its URL.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// The URL, then this text.
+    UrlThen(String),
+    /// The URL, then the body as received.
+    UrlThenBody,
+    /// The body as received.
+    Body,
+}
+
+impl Recipe {
+    pub(crate) const ALL: [Recipe; 13] = [
+        Recipe::FormFlat,
+        Recipe::FormTopJson,
+        Recipe::FormRecursive,
+        Recipe::JsonTopSlice,
+        Recipe::JsonTopPhp,
+        Recipe::JsonTopPlain,
+        Recipe::JsonRecursive,
+        Recipe::JsonRecursiveUnindexed,
+        Recipe::JsonBracket,
+        Recipe::UrlRaw,
+        Recipe::Raw,
+        Recipe::ArrayLiteral,
+        Recipe::UrlOnly,
+    ];
+
+    /// The name an operator pins and a log shows.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Recipe::FormFlat => "form-flat",
+            Recipe::FormTopJson => "form-top-json",
+            Recipe::FormRecursive => "form-recursive",
+            Recipe::JsonTopSlice => "json-top-slice",
+            Recipe::JsonTopPhp => "json-top-php",
+            Recipe::JsonTopPlain => "json-top-plain",
+            Recipe::JsonRecursive => "json-recursive",
+            Recipe::JsonRecursiveUnindexed => "json-recursive-unindexed",
+            Recipe::JsonBracket => "json-bracket",
+            Recipe::UrlRaw => "url-raw",
+            Recipe::Raw => "raw",
+            Recipe::ArrayLiteral => "array-literal",
+            Recipe::UrlOnly => "url-only",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Recipe> {
+        Recipe::ALL.into_iter().find(|recipe| recipe.name() == name)
+    }
+
+    /// Whether another body would have another message. Where not, one captured signature fits any content.
+    pub(crate) fn binds_body(self) -> bool {
+        !matches!(self, Recipe::ArrayLiteral | Recipe::UrlOnly)
+    }
+
+    /// Whether the message is the body itself, so that it cannot mean anything else either.
+    pub(crate) fn is_verbatim(self) -> bool {
+        matches!(self, Recipe::UrlRaw | Recipe::Raw)
+    }
+
+    /// The message this reading gives for a request; `None` where it does not apply.
+    pub(crate) fn message(self, variables: &Variables<'_>) -> Option<Message> {
+        let text = match (self, variables) {
+            (Recipe::UrlRaw, _) => return Some(Message::UrlThenBody),
+            (Recipe::Raw, _) => return Some(Message::Body),
+            (Recipe::UrlOnly, _) => String::new(),
+
+            (Recipe::FormFlat, Variables::Form { flat, .. }) => {
+                let mut flat = flat.clone();
+                // Stable, so that a repeated name keeps the order sent.
+                flat.sort_by_key(|(name, _)| *name);
+                flat.into_iter().flat_map(|(name, value)| [name, value]).collect()
+            }
+            (
+                Recipe::FormTopJson,
+                Variables::Form {
+                    nested: Some(nested), ..
+                },
+            ) => top(nested
+                .iter()
+                .map(|(key, value)| (key.as_str(), top_value(value, Json::Default)))),
+            (
+                Recipe::FormRecursive,
+                Variables::Form {
+                    nested: Some(nested), ..
+                },
+            ) => {
+                let mut text = String::new();
+                recurse_entries(nested, Index::Kept, &mut text);
+                text
+            }
+
+            (Recipe::JsonTopSlice, Variables::Json(members)) => top(members.iter().map(|member| {
+                let value = if member.value.is_nested() {
+                    member.text.to_owned()
+                } else {
+                    php::string(&member.value)
+                };
+                (member.key.as_str(), value)
+            })),
+            (Recipe::JsonTopPhp, Variables::Json(members)) => top(members
+                .iter()
+                .map(|member| (member.key.as_str(), top_value(&member.value, Json::Default)))),
+            (Recipe::JsonTopPlain, Variables::Json(members)) => top(members
+                .iter()
+                .map(|member| (member.key.as_str(), top_value(&member.value, Json::Unescaped)))),
+            (Recipe::JsonRecursive, Variables::Json(members)) => recurse_members(members, Index::Kept),
+            (Recipe::JsonRecursiveUnindexed, Variables::Json(members)) => recurse_members(members, Index::Dropped),
+            (Recipe::JsonBracket, Variables::Json(members)) => {
+                let mut leaves = Vec::new();
+                for member in members {
+                    flatten(member.key.clone(), &member.value, &mut leaves);
+                }
+                leaves.sort();
+                leaves.into_iter().flat_map(|(path, leaf)| [path, leaf]).collect()
+            }
+
+            (
+                Recipe::ArrayLiteral,
+                Variables::Form {
+                    nested: Some(nested), ..
+                },
+            ) => top(nested.iter().map(|(key, value)| (key.as_str(), php::string(value)))),
+            (Recipe::ArrayLiteral, Variables::Json(members)) => top(members
+                .iter()
+                .map(|member| (member.key.as_str(), php::string(&member.value)))),
+
+            (
+                Recipe::FormFlat | Recipe::FormTopJson | Recipe::FormRecursive,
+                Variables::Form { .. } | Variables::Json(_) | Variables::Unreadable,
+            )
+            | (
+                Recipe::JsonTopSlice
+                | Recipe::JsonTopPhp
+                | Recipe::JsonTopPlain
+                | Recipe::JsonRecursive
+                | Recipe::JsonRecursiveUnindexed
+                | Recipe::JsonBracket,
+                Variables::Form { .. } | Variables::Unreadable,
+            )
+            | (Recipe::ArrayLiteral, Variables::Form { .. } | Variables::Unreadable) => return None,
+        };
+        Some(Message::UrlThen(text))
+    }
+}
+
+/// The POST variables of a request.
+#[derive(Debug)]
+pub(crate) enum Variables<'a> {
+    Form {
+        /// As sent, decoded.
+        flat: Vec<(&'a str, &'a str)>,
+        /// What PHP makes of the brackets in the names, unless it would drop some.
+        nested: Option<Vec<(String, Tree)>>,
+    },
+    Json(Vec<Member<'a>>),
+    /// No form and no JSON object, or one in which a key occurs twice.
+    Unreadable,
+}
+
+impl<'a> Variables<'a> {
+    pub(crate) fn of_form(flat: Vec<(&'a str, &'a str)>) -> Self {
+        let nested = php::nest(flat.iter().copied());
+        Variables::Form { flat, nested }
+    }
+
+    pub(crate) fn of_json(body: &'a str) -> Self {
+        tree::members(body).map_or(Variables::Unreadable, Variables::Json)
+    }
+
+    /// Key and value are joined without a separator, so another body can have the same message. This holds a matched
+    /// request to the only shapes known, in which the message can be taken apart in one way.
+    pub(crate) fn check_shape(&self) -> Result<(), String> {
+        match self {
+            Variables::Json(members) => {
+                if let Some(extra) = members
+                    .iter()
+                    .find(|member| !matches!(member.key.as_str(), "data" | "event"))
+                {
+                    return Err(format!(
+                        "the body has a top-level key of {} bytes beside data and event",
+                        extra.key.len()
+                    ));
+                }
+                let of = |key| {
+                    members
+                        .iter()
+                        .find(|member| member.key == key)
+                        .map(|member| &member.value)
+                };
+                if !matches!(of("data"), Some(Tree::Object(_))) {
+                    return Err("data is not an object".to_owned());
+                }
+                if !matches!(of("event"), Some(Tree::Text(_))) {
+                    return Err("event is not a string".to_owned());
+                }
+                Ok(())
+            }
+            Variables::Form {
+                flat,
+                nested: Some(nested),
+            } => {
+                let mut keys: Vec<&str> = nested.iter().map(|(key, _)| key.as_str()).collect();
+                keys.sort_unstable();
+                let roots: &[&str] = &keys;
+                if !matches!(roots, ["calltracking_event"] | ["data", "event"]) {
+                    return Err("the form has other variables than calltracking_event, or data and event".to_owned());
+                }
+                let mut names: Vec<&str> = flat.iter().map(|(name, _)| *name).collect();
+                names.sort_unstable();
+                if names
+                    .windows(2)
+                    .any(|pair| pair[0] == pair[1] && !pair[0].ends_with("[]"))
+                {
+                    return Err("a form variable occurs twice".to_owned());
+                }
+                // A value that spells a variable could be one, cut differently.
+                if flat.iter().any(|(_, value)| value.contains("calltracking_event[")) {
+                    return Err("a form value contains the name of a variable".to_owned());
+                }
+                Ok(())
+            }
+            Variables::Form { nested: None, .. } | Variables::Unreadable => {
+                Err("the body is neither a form nor a JSON object with every key once".to_owned())
+            }
+        }
+    }
+}
+
+/// The vendor's recipe at the top level: sorted by key, key and value appended.
+fn top<'a>(variables: impl Iterator<Item = (&'a str, String)>) -> String {
+    let mut variables: Vec<_> = variables.collect();
+    variables.sort_by_key(|(key, _)| *key);
+    variables.into_iter().fold(String::new(), |mut text, (key, value)| {
+        text.push_str(key);
+        text.push_str(&value);
+        text
+    })
+}
+
+fn top_value(value: &Tree, flags: Json) -> String {
+    if value.is_nested() {
+        php::json_encode(value, flags)
+    } else {
+        php::string(value)
+    }
+}
+
+/// Whether an item of a list is preceded by its index, as by a key.
+#[derive(Clone, Copy)]
+enum Index {
+    Kept,
+    Dropped,
+}
+
+fn recurse_members(members: &[Member<'_>], index: Index) -> String {
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_by_key(|member| &member.key);
+    let mut text = String::new();
+    for member in members {
+        text.push_str(&member.key);
+        recurse(&member.value, index, &mut text);
+    }
+    text
+}
+
+fn recurse_entries(entries: &[(String, Tree)], index: Index, text: &mut String) {
+    let mut entries: Vec<_> = entries.iter().collect();
+    entries.sort_by_key(|(key, _)| key);
+    for (key, value) in entries {
+        text.push_str(key);
+        recurse(value, index, text);
+    }
+}
+
+fn recurse(value: &Tree, index: Index, text: &mut String) {
+    match value {
+        Tree::Object(entries) => recurse_entries(entries, index, text),
+        Tree::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                if let Index::Kept = index {
+                    text.push_str(&at.to_string());
+                }
+                recurse(item, index, text);
+            }
+        }
+        Tree::Null | Tree::Bool(_) | Tree::Integer(_) | Tree::Float(_) | Tree::Text(_) => {
+            text.push_str(&php::string(value));
+        }
+    }
+}
+
+fn flatten(path: String, value: &Tree, leaves: &mut Vec<(String, String)>) {
+    match value {
+        Tree::Object(entries) => {
+            for (key, item) in entries {
+                flatten(format!("{path}[{key}]"), item, leaves);
+            }
+        }
+        Tree::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                flatten(format!("{path}[{at}]"), item, leaves);
+            }
+        }
+        Tree::Null | Tree::Bool(_) | Tree::Integer(_) | Tree::Float(_) | Tree::Text(_) => {
+            leaves.push((path, php::string(value)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
