@@ -10,4 +10,5 @@
 pub mod clock;
 pub mod config;
 pub mod event;
+pub mod outbound;
 pub mod store;

@@ -1,0 +1,235 @@
+//! Says which addresses a delivery may be dialled to, and sees to it that the address checked is the address dialled.
+//!
+//! A subscriber's URL is the operator's, but what its name resolves to is not. Link-local addresses, the places where
+//! clouds hand out credentials, and addresses that are no single host are refused always. Loopback and private networks
+//! are where many subscribers live, and allowed.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
+
+use crate::clock;
+
+/// How long an answer of the resolver serves further connections. Long enough for the burst of connections that a backlog
+/// opens, short enough to follow a failover.
+const FRESH: SignedDuration = SignedDuration::from_secs(5);
+
+/// Why an address is not dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("link-local addresses are refused")]
+    LinkLocal,
+    #[error("addresses of cloud metadata services are refused")]
+    Metadata,
+    #[error("unspecified addresses are refused")]
+    Unspecified,
+    #[error("multicast and broadcast addresses are refused")]
+    Multicast,
+}
+
+/// Says whether deliveries may go to this address.
+///
+/// # Errors
+///
+/// When they may not, however the address is written: an IPv6 address that carries an IPv4 address (mapped, compatible,
+/// NAT64, 6to4) is judged by that too.
+pub fn check(address: IpAddr) -> Result<(), Refused> {
+    match address {
+        IpAddr::V4(address) => check_v4(address),
+        IpAddr::V6(address) => check_v6(address),
+    }
+}
+
+fn check_v4(address: Ipv4Addr) -> Result<(), Refused> {
+    match address.octets() {
+        // RFC 1122, 3.2.1.3: "this host on this network".
+        [0, ..] => Err(Refused::Unspecified),
+        // RFC 3927. AWS, Azure, Google Cloud and most others keep their metadata service here.
+        [169, 254, ..] => Err(Refused::LinkLocal),
+        // Alibaba Cloud, Oracle Cloud, Azure's host agent.
+        [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16] => Err(Refused::Metadata),
+        [224..=239, ..] | [255, 255, 255, 255] => Err(Refused::Multicast),
+        _ => Ok(()),
+    }
+}
+
+fn check_v6(address: Ipv6Addr) -> Result<(), Refused> {
+    let groups = address.segments();
+    match groups {
+        [0, 0, 0, 0, 0, 0, 0, 0] => return Err(Refused::Unspecified),
+        [0, 0, 0, 0, 0, 0, 0, 1] => return Ok(()),
+        // RFC 4291, 2.5.6.
+        [first, ..] if first & 0xffc0 == 0xfe80 => return Err(Refused::LinkLocal),
+        [first, ..] if first & 0xff00 == 0xff00 => return Err(Refused::Multicast),
+        // AWS (all of fd00:ec2::/32 is its own), Google Cloud.
+        [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254] => return Err(Refused::Metadata),
+        _ => {}
+    }
+    let carried = match groups {
+        // RFC 4291, 2.5.5: compatible and mapped. RFC 6052: the well-known prefix of NAT64.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x0064, 0xff9b, 0, 0, 0, 0, high, low] => Some((high, low)),
+        // RFC 3056: 6to4.
+        [0x2002, high, low, ..] => Some((high, low)),
+        _ => None,
+    };
+    match carried {
+        Some((high, low)) => check_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))),
+        None => Ok(()),
+    }
+}
+
+/// Resolves names for one subscriber's connections and keeps back what must not be dialled.
+///
+/// Lookups run on threads that everyone shares, and a lookup that nobody answers holds its thread for long. So one
+/// subscriber looks up once at a time, and what it learns serves its other connections.
+#[derive(Debug, Clone)]
+pub(super) struct Resolver {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    turn: Semaphore,
+    recent: Mutex<Option<Recent>>,
+}
+
+#[derive(Debug, Clone)]
+struct Recent {
+    at: Timestamp,
+    name: String,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Resolver {
+    pub(super) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                turn: Semaphore::new(1),
+                recent: Mutex::new(None),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        let _turn = self.turn.acquire().await?;
+        if let Some(addresses) = self.recent(name) {
+            return Ok(addresses);
+        }
+        let (mut allowed, mut refused) = (Vec::new(), None);
+        // The port is set by the connector.
+        for address in tokio::net::lookup_host((name, 0)).await? {
+            match check(address.ip()) {
+                Ok(()) => allowed.push(address),
+                Err(reason) => refused = Some(reason),
+            }
+        }
+        match (allowed.is_empty(), refused) {
+            (true, Some(reason)) => Err(reason.into()),
+            (true, None) => Err("the name has no address".into()),
+            (false, _) => {
+                let recent = Recent {
+                    at: clock::now(),
+                    name: name.to_owned(),
+                    addresses: allowed.clone(),
+                };
+                *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Some(recent);
+                Ok(allowed)
+            }
+        }
+    }
+
+    fn recent(&self, name: &str) -> Option<Vec<SocketAddr>> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = recent.as_ref().filter(|recent| recent.name == name)?;
+        let age = clock::now().duration_since(recent.at);
+        (SignedDuration::ZERO..FRESH)
+            .contains(&age)
+            .then(|| recent.addresses.clone())
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let addresses = shared.resolve(name.as_str()).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused() {
+        for (address, refused) in [
+            ("169.254.169.254", Refused::LinkLocal),
+            ("169.254.0.1", Refused::LinkLocal),
+            ("::ffff:169.254.169.254", Refused::LinkLocal),
+            ("::169.254.169.254", Refused::LinkLocal),
+            ("64:ff9b::a9fe:a9fe", Refused::LinkLocal),
+            ("2002:a9fe:a9fe::1", Refused::LinkLocal),
+            ("fe80::1", Refused::LinkLocal),
+            ("febf::1", Refused::LinkLocal),
+            ("fd00:ec2::254", Refused::Metadata),
+            ("fd20:ce::254", Refused::Metadata),
+            ("100.100.100.200", Refused::Metadata),
+            ("::ffff:100.100.100.200", Refused::Metadata),
+            ("168.63.129.16", Refused::Metadata),
+            ("192.0.0.192", Refused::Metadata),
+            ("0.0.0.0", Refused::Unspecified),
+            ("0.1.2.3", Refused::Unspecified),
+            ("::", Refused::Unspecified),
+            ("::ffff:0.0.0.0", Refused::Unspecified),
+            ("224.0.0.1", Refused::Multicast),
+            ("239.255.255.255", Refused::Multicast),
+            ("255.255.255.255", Refused::Multicast),
+            ("ff02::1", Refused::Multicast),
+        ] {
+            assert_eq!(check(address.parse().unwrap()), Err(refused), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_allowed() {
+        for address in [
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "93.184.216.34",
+            "169.253.255.255",
+            "2606:2800:220:1::1",
+            "fd12:3456::1",
+            "64:ff9b::5db8:d822",
+        ] {
+            assert_eq!(check(address.parse().unwrap()), Ok(()), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_judged_by_its_addresses() {
+        let resolver = Resolver::new();
+        let addresses: Vec<_> = resolver.resolve("localhost".parse().unwrap()).await.unwrap().collect();
+        assert!(addresses.iter().all(|address| address.ip().is_loopback()) && !addresses.is_empty());
+        // The system's resolver turns numbers into addresses without asking anyone.
+        let refused = resolver
+            .resolve("169.254.169.254".parse().unwrap())
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(refused.downcast_ref(), Some(&Refused::LinkLocal));
+    }
+}

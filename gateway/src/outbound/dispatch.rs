@@ -1,0 +1,1119 @@
+//! Decides what a subscriber's loop does next: what to attempt, how much to read, what to record.
+//!
+//! Pure: a [`Core`] is told what happened and when, and says what to do. It opens no connection and reads no clock, so a
+//! seeded run can drive it through years of failures in a moment.
+//!
+//! What must stay true:
+//!
+//! - Deliveries of one subject are attempted one at a time and in feed order; only the first of a [`Line`] is ever due.
+//! - A settlement's cursor never passes a delivery that is neither settled nor in the retry set as recorded up to and with
+//!   that settlement. So whatever a crash forgets is read again.
+//! - No more than `waiting_max` deliveries are remembered at once, and of those only a window keeps its event in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    deliver::{Attempted, Outcome, Reason},
+    schedule::{NextStep, Schedule},
+};
+use crate::{
+    config::{Filter, Subscriber},
+    event::Kept,
+    store::{Attempt, Progress, Settlement, Stopped, Waiting},
+};
+
+/// Most events asked of the store at once.
+const READ_MAX: usize = 256;
+/// Events in memory for one subscriber, in flight or about to be: at least this many …
+const WINDOW_MIN: usize = 256;
+/// … and no more reading past this many bytes of them.
+const WINDOW_BYTES: usize = 16 << 20;
+
+/// How long outcomes gather before they are recorded. A crash within this time means that they are delivered again.
+const RECORD_AFTER: SignedDuration = SignedDuration::from_millis(20);
+/// So many attempts are recorded without waiting for more.
+const RECORD_AT: usize = 256;
+/// With so many attempts unrecorded the disk is too far behind, and no more are made until it has caught up.
+const RECORD_MAX: usize = 2048;
+
+/// A cursor that only passed events the subscriber does not want is recorded this late …
+const CURSOR_AFTER: SignedDuration = SignedDuration::from_millis(100);
+/// … or after so many events.
+const CURSOR_AT: u64 = 1000;
+
+/// A delivery this far behind what was read enters the retry set, even while it is in flight, so that a crash does not
+/// repeat everything that was delivered since.
+const CURSOR_LAG_MAX: u64 = 1000;
+
+/// How long to wait before a settlement that failed is tried again.
+const SETTLE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// After so many failures in a row that speak of the subscriber rather than of an event, attempts are made one at a time
+/// until one of them gets through: enough to notice that it is back, without spending everyone's attempts until then.
+const BREAK_AFTER: u32 = 10;
+
+/// One delivery that is due for an attempt. Only [`Core::next`] makes one, and the core must be told what became of it.
+#[derive(Debug, Clone)]
+pub struct Due {
+    pub seq: u64,
+    /// 1 for the first.
+    pub number: u32,
+    /// `None`: it waited in the retry set and must be fetched.
+    pub event: Option<Arc<Kept>>,
+}
+
+/// Everything one subscriber's loop has to remember.
+#[derive(Debug)]
+pub struct Core {
+    subscriber: String,
+    filter: Filter,
+    schedule: Schedule,
+    in_flight_max: usize,
+    waiting_max: usize,
+    window_max: usize,
+
+    /// Everything up to and including this place was read.
+    read: u64,
+    /// All that is not settled.
+    deliveries: HashMap<u64, Delivery>,
+    lines: HashMap<Arc<str>, Line>,
+    /// The first of every line that has none in flight, by when it is due.
+    due: BTreeSet<(Timestamp, u64)>,
+    /// Deliveries that are not in the retry set. The cursor stays before the first of them.
+    open: BTreeSet<u64>,
+    in_flight: usize,
+    /// Deliveries whose event is in memory, and its bytes.
+    window: usize,
+    window_bytes: usize,
+    failures_in_a_row: u32,
+    stopped: bool,
+    record: Record,
+}
+
+#[derive(Debug)]
+struct Delivery {
+    subject: Arc<str>,
+    event: Option<Arc<Kept>>,
+    /// Attempts that ended.
+    attempts: u32,
+    due_at: Timestamp,
+    in_flight: bool,
+    /// In the retry set, on disk or about to be.
+    waiting: bool,
+}
+
+/// The unsettled deliveries of one subject, in feed order.
+#[derive(Debug, Default)]
+struct Line {
+    seqs: VecDeque<u64>,
+    in_flight: bool,
+}
+
+/// What is to be recorded.
+#[derive(Debug)]
+struct Record {
+    /// What becomes of deliveries that are, or were, in the retry set, or are dead.
+    fates: BTreeMap<u64, Fate>,
+    attempts: Vec<Attempt>,
+    stopped: Option<Stopped>,
+    /// When the first of these was learned.
+    since: Option<Timestamp>,
+    /// When the first event was passed over.
+    passed_since: Option<Timestamp>,
+    /// The cursor as handed out last.
+    cursor: u64,
+    /// Handed out, and not known to be durable.
+    outstanding: Option<Outstanding>,
+}
+
+#[derive(Debug)]
+struct Outstanding {
+    settlement: Settlement,
+    /// `None` while it is with the store.
+    again_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Waiting,
+    Delivered,
+    Dead,
+}
+
+impl Core {
+    /// Takes up a subscriber where its record ends.
+    pub fn new(subscriber: &Subscriber, progress: Progress) -> Self {
+        let mut core = Self {
+            subscriber: subscriber.name.clone(),
+            filter: subscriber.filter.clone(),
+            schedule: Schedule::new(subscriber.schedule.clone()),
+            in_flight_max: subscriber.in_flight_max.max(1),
+            waiting_max: subscriber.waiting_max.max(1),
+            window_max: WINDOW_MIN.max(2 * subscriber.in_flight_max),
+            read: progress.cursor,
+            deliveries: HashMap::new(),
+            lines: HashMap::new(),
+            due: BTreeSet::new(),
+            open: BTreeSet::new(),
+            in_flight: 0,
+            window: 0,
+            window_bytes: 0,
+            failures_in_a_row: 0,
+            stopped: false,
+            record: Record {
+                fates: BTreeMap::new(),
+                attempts: Vec::new(),
+                stopped: None,
+                since: None,
+                passed_since: None,
+                cursor: progress.cursor,
+                outstanding: None,
+            },
+        };
+        core.adopt(progress);
+        core
+    }
+
+    /// Looks at the record again after an operator changed it: takes up deliveries that were put into the retry set by
+    /// another hand, and goes on, or stops, as the record says.
+    ///
+    /// Must not be called with a record that was read while a settlement was with the store.
+    pub fn adopt(&mut self, progress: Progress) {
+        // What is in memory and not yet durable is newer than the record.
+        let outstanding = self.record.outstanding.as_ref().map(|outstanding| &outstanding.settlement);
+        let stopping = outstanding.is_some_and(|it| it.stopped.is_some()) || self.record.stopped.is_some();
+        let settled: HashSet<u64> =
+            outstanding.iter().flat_map(|it| it.delivered.iter().chain(&it.dead)).copied().collect();
+        self.stopped = progress.stopped.is_some() || stopping;
+        for waiting in progress.waiting {
+            let Waiting { seq, subject, attempts, due_at } = waiting;
+            let settled = settled.contains(&seq) || self.record.fates.contains_key(&seq);
+            if !settled && !self.deliveries.contains_key(&seq) {
+                self.enqueue(seq, &subject, None, attempts, due_at);
+                self.deliveries.get_mut(&seq).expect("enqueued just now").waiting = true;
+            }
+        }
+    }
+
+    /// How many events to read now, after [`Core::read_to`]. None while the subscriber is stopped, or while it owes as many
+    /// deliveries as it may.
+    pub fn room(&self) -> usize {
+        if self.stopped || self.window_bytes >= WINDOW_BYTES {
+            return 0;
+        }
+        let window = self.window_max.saturating_sub(self.window);
+        self.waiting_max.saturating_sub(self.deliveries.len()).min(window).min(READ_MAX)
+    }
+
+    /// Takes in what was read after [`Core::read_to`], in feed order.
+    pub fn feed(&mut self, events: Vec<Arc<Kept>>, now: Timestamp) {
+        for event in events {
+            let seq = event.seq;
+            self.read = self.read.max(seq);
+            if !passes(&self.filter, &event) {
+                self.record.passed_since.get_or_insert(now);
+            } else if !self.deliveries.contains_key(&seq) {
+                // One that is known was in the retry set before the cursor got to it.
+                let due_at = self.schedule.first(event.kept_at, now);
+                let subject = event.subject.clone();
+                self.enqueue(seq, &subject, Some(event), 0, due_at);
+                self.open.insert(seq);
+                if self.follows_waiting(seq) {
+                    self.set_aside(seq, now);
+                }
+            }
+        }
+    }
+
+    /// The next delivery to attempt, while there are slots for it.
+    pub fn next(&mut self, now: Timestamp) -> Option<Due> {
+        if self.stopped || !self.has_slots() {
+            return None;
+        }
+        let Some(&(_, seq)) = self.due.first().filter(|(due_at, _)| *due_at <= now) else {
+            self.make_way(now);
+            return None;
+        };
+        self.due.pop_first();
+        self.in_flight += 1;
+        let delivery = self.deliveries.get_mut(&seq).expect("what is due is not settled");
+        delivery.in_flight = true;
+        self.lines.get_mut(&delivery.subject).expect("what is due stands in its line").in_flight = true;
+        Some(Due { seq, number: delivery.attempts + 1, event: delivery.event.clone() })
+    }
+
+    /// Tells how the attempt of a [`Due`] begun at `began` ended, with `chance` in `0.0..1.0` for the jitter.
+    pub fn ended(
+        &mut self,
+        due: Due,
+        began: Timestamp,
+        attempted: Attempted,
+        now: Timestamp,
+        chance: f64,
+    ) -> NextStep {
+        let Attempted { outcome, duration, request_headers, response } = attempted;
+        if speaks_of_the_subscriber(&outcome) {
+            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        } else {
+            self.failures_in_a_row = 0;
+        }
+        self.record.since.get_or_insert(now);
+        self.record.attempts.push(Attempt {
+            seq: due.seq,
+            number: due.number,
+            at: began,
+            duration,
+            status: outcome.status(),
+            outcome: outcome.as_str().to_owned(),
+            request_headers,
+            response,
+        });
+        let step = self.schedule.next(due.number, &outcome, now, chance);
+        match step {
+            NextStep::Done => self.settle(due.seq, Fate::Delivered, now),
+            NextStep::Dead => self.settle(due.seq, Fate::Dead, now),
+            NextStep::Again(at) => self.delay(due.seq, due.number, at, now),
+            NextStep::Stop => {
+                self.delay(due.seq, due.number, now, now);
+                self.stopped = true;
+                self.record.stopped = Some(Stopped { at: now, reason: "the subscriber answered 410 Gone".to_owned() });
+            }
+        }
+        step
+    }
+
+    /// Tells that a [`Due`] could not be attempted, for reasons that are not the subscriber's. Not counted as an attempt.
+    pub fn postponed(&mut self, due: Due, until: Timestamp) {
+        self.land(due.seq);
+        let delivery = self.deliveries.get_mut(&due.seq).expect("what was in flight is not settled");
+        delivery.due_at = until;
+        let subject = Arc::clone(&delivery.subject);
+        self.arm(&subject);
+    }
+
+    /// Tells that the event of a [`Due`] is no longer in the store. The delivery is dead, on record.
+    pub fn lost(&mut self, due: Due, now: Timestamp) {
+        self.settle(due.seq, Fate::Dead, now);
+    }
+
+    /// When a settlement should be taken; `None` while there is nothing to record, or one is with the store.
+    pub fn settlement_due(&self) -> Option<Timestamp> {
+        let record = &self.record;
+        if let Some(outstanding) = &record.outstanding {
+            return outstanding.again_at;
+        }
+        let at_once = record.attempts.len() >= RECORD_AT
+            || record.stopped.is_some()
+            || self.cursor().saturating_sub(record.cursor) >= CURSOR_AT;
+        if at_once {
+            return Some(Timestamp::MIN);
+        }
+        let after = |since: Option<Timestamp>, pause| since.map(|since| since.saturating_add(pause).unwrap_or(since));
+        [after(record.since, RECORD_AFTER), after(record.passed_since, CURSOR_AFTER)].into_iter().flatten().min()
+    }
+
+    /// What is to be recorded now. `None` when there is nothing, or when one settlement is with the store already.
+    ///
+    /// One that failed is handed out again as it was, before any other, so that settlements become durable in order.
+    pub fn take_settlement(&mut self, now: Timestamp) -> Option<Settlement> {
+        if let Some(outstanding) = &mut self.record.outstanding {
+            outstanding.again_at.take()?;
+            return Some(outstanding.settlement.clone());
+        }
+        while let Some(&seq) = self.open.first().filter(|seq| self.read - *seq > CURSOR_LAG_MAX) {
+            self.set_aside(seq, now);
+        }
+        let cursor = self.cursor();
+        let record = &mut self.record;
+        record.since = None;
+        record.passed_since = None;
+        if cursor == record.cursor
+            && record.fates.is_empty()
+            && record.attempts.is_empty()
+            && record.stopped.is_none()
+        {
+            return None;
+        }
+        record.cursor = cursor;
+        let mut settlement = Settlement {
+            subscriber: self.subscriber.clone(),
+            cursor,
+            attempts: std::mem::take(&mut record.attempts),
+            stopped: record.stopped.take(),
+            ..Settlement::default()
+        };
+        for (seq, fate) in std::mem::take(&mut record.fates) {
+            match fate {
+                Fate::Delivered => settlement.delivered.push(seq),
+                Fate::Dead => settlement.dead.push(seq),
+                Fate::Waiting => {
+                    let delivery = self.deliveries.get(&seq).expect("what waits is not settled");
+                    settlement.waiting.push(Waiting {
+                        seq,
+                        subject: delivery.subject.to_string(),
+                        attempts: delivery.attempts,
+                        due_at: delivery.due_at,
+                    });
+                }
+            }
+        }
+        self.record.outstanding = Some(Outstanding { settlement: settlement.clone(), again_at: None });
+        Some(settlement)
+    }
+
+    /// Tells that the settlement taken last is durable.
+    pub fn settled(&mut self) {
+        self.record.outstanding = None;
+    }
+
+    /// Tells that nothing of the settlement taken last was recorded.
+    pub fn not_settled(&mut self, now: Timestamp) {
+        if let Some(outstanding) = &mut self.record.outstanding {
+            outstanding.again_at = Some(now.saturating_add(SETTLE_AGAIN).unwrap_or(now));
+        }
+    }
+
+    /// When to call [`Core::next`] or [`Core::take_settlement`] again if nothing happens until then.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let due = self.due.first().filter(|_| !self.stopped && self.has_slots()).map(|(due_at, _)| *due_at);
+        [due, self.settlement_due()].into_iter().flatten().min()
+    }
+
+    /// The place up to which everything was read.
+    pub fn read_to(&self) -> u64 {
+        self.read
+    }
+
+    /// The place up to which everything is settled or in the retry set.
+    pub fn cursor(&self) -> u64 {
+        self.open.first().map_or(self.read, |first| first - 1)
+    }
+
+    /// Deliveries in the retry set.
+    pub fn waiting(&self) -> usize {
+        self.deliveries.len() - self.open.len()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Nothing is in flight and nothing is left to record.
+    pub fn is_at_rest(&self) -> bool {
+        self.in_flight == 0 && self.record.outstanding.is_none() && self.settlement_due().is_none()
+    }
+
+    fn has_slots(&self) -> bool {
+        let broken = self.failures_in_a_row >= BREAK_AFTER;
+        let outstanding = self.record.outstanding.as_ref().map_or(0, |it| it.settlement.attempts.len());
+        self.in_flight < if broken { 1 } else { self.in_flight_max }
+            && self.record.attempts.len() + outstanding + self.in_flight < RECORD_MAX
+    }
+
+    /// Puts a delivery into its line.
+    fn enqueue(&mut self, seq: u64, subject: &str, event: Option<Arc<Kept>>, attempts: u32, due_at: Timestamp) {
+        let subject = match self.lines.get_key_value(subject) {
+            Some((subject, _)) => Arc::clone(subject),
+            None => Arc::from(subject),
+        };
+        let line = self.lines.entry(Arc::clone(&subject)).or_default();
+        // Nearly always the end. After a crash, what is read again belongs before what waits.
+        let place = line.seqs.partition_point(|other| *other < seq);
+        if place == 0 && !line.in_flight
+            && let Some(first) = line.seqs.front()
+        {
+            self.due.remove(&(self.deliveries[first].due_at, *first));
+        }
+        line.seqs.insert(place, seq);
+        if let Some(event) = &event {
+            self.window += 1;
+            self.window_bytes += event.json.len();
+        }
+        let delivery =
+            Delivery { subject: Arc::clone(&subject), event, attempts, due_at, in_flight: false, waiting: false };
+        self.deliveries.insert(seq, delivery);
+        if place == 0 {
+            self.arm(&subject);
+        }
+    }
+
+    /// Makes the first of a line due, unless one of the line is in flight.
+    fn arm(&mut self, subject: &Arc<str>) {
+        if let Some(line) = self.lines.get(subject)
+            && !line.in_flight
+            && let Some(first) = line.seqs.front()
+        {
+            self.due.insert((self.deliveries[first].due_at, *first));
+        }
+    }
+
+    fn follows_waiting(&self, seq: u64) -> bool {
+        let line = &self.lines[&self.deliveries[&seq].subject];
+        let place = line.seqs.partition_point(|other| *other < seq);
+        place.checked_sub(1).is_some_and(|before| self.deliveries[&line.seqs[before]].waiting)
+    }
+
+    /// Moves a delivery into the retry set. Its event leaves the memory and is fetched again when it is due.
+    fn set_aside(&mut self, seq: u64, now: Timestamp) {
+        let delivery = self.deliveries.get_mut(&seq).expect("only unsettled deliveries are set aside");
+        delivery.waiting = true;
+        if let Some(event) = delivery.event.take() {
+            self.window -= 1;
+            self.window_bytes -= event.json.len();
+        }
+        self.open.remove(&seq);
+        self.record.fates.insert(seq, Fate::Waiting);
+        self.record.since.get_or_insert(now);
+    }
+
+    /// When the window is full of deliveries that cannot be attempted now, because an earlier one of their subject is on
+    /// its way or because of the first pause, they give way to those of other subjects.
+    fn make_way(&mut self, now: Timestamp) {
+        if self.window < self.window_max && self.window_bytes < WINDOW_BYTES {
+            return;
+        }
+        let idle: Vec<u64> = self.open.iter().copied().filter(|seq| !self.deliveries[seq].in_flight).collect();
+        for seq in idle {
+            self.set_aside(seq, now);
+        }
+    }
+
+    fn land(&mut self, seq: u64) {
+        let delivery = self.deliveries.get_mut(&seq).expect("what was in flight is not settled");
+        delivery.in_flight = false;
+        self.in_flight -= 1;
+        self.lines.get_mut(&delivery.subject).expect("what was in flight stands in its line").in_flight = false;
+    }
+
+    fn settle(&mut self, seq: u64, fate: Fate, now: Timestamp) {
+        self.land(seq);
+        let delivery = self.deliveries.remove(&seq).expect("what was in flight is not settled");
+        if let Some(event) = &delivery.event {
+            self.window -= 1;
+            self.window_bytes -= event.json.len();
+        }
+        self.open.remove(&seq);
+        // The cursor says of all others that they are delivered.
+        if delivery.waiting || fate == Fate::Dead {
+            self.record.fates.insert(seq, fate);
+        }
+        self.record.since.get_or_insert(now);
+        let line = self.lines.get_mut(&delivery.subject).expect("what was in flight stands in its line");
+        match line.seqs.front() {
+            Some(first) if *first == seq => drop(line.seqs.pop_front()),
+            _ => line.seqs.retain(|other| *other != seq),
+        }
+        if line.seqs.is_empty() {
+            self.lines.remove(&delivery.subject);
+        } else {
+            self.arm(&delivery.subject);
+        }
+    }
+
+    /// Puts a failed delivery off, and those of its subject behind it with it.
+    fn delay(&mut self, seq: u64, attempts: u32, due_at: Timestamp, now: Timestamp) {
+        self.land(seq);
+        let delivery = self.deliveries.get_mut(&seq).expect("what was in flight is not settled");
+        delivery.attempts = attempts;
+        delivery.due_at = due_at;
+        let subject = Arc::clone(&delivery.subject);
+        let behind: Vec<u64> = self.lines[&subject].seqs.iter().copied().filter(|other| *other >= seq).collect();
+        for other in behind {
+            if other == seq || !self.deliveries[&other].waiting {
+                self.set_aside(other, now);
+            }
+        }
+        self.arm(&subject);
+    }
+}
+
+/// Whether a failure says something about the subscriber. One that answers 4xx is there, and it is the event it does not
+/// like; but 408 and 429 are what an overloaded one says.
+fn speaks_of_the_subscriber(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Delivered { status: _ } | Outcome::Gone => false,
+        Outcome::Failed(failure) => match failure.reason {
+            Reason::Status => !matches!(failure.status, Some(400..=407 | 409..=428 | 430..=499)),
+            Reason::Redirect | Reason::Timeout | Reason::Connect | Reason::Tls | Reason::Dns | Reason::Closed => true,
+            Reason::RefusedAddress => true,
+            Reason::Internal => false,
+        },
+    }
+}
+
+/// Whether a subscriber wants an event.
+fn passes(filter: &Filter, event: &Kept) -> bool {
+    let Filter { types, routes, numbers, min_duration, test } = filter;
+    let facts = &event.facts;
+    (types.is_empty() || types.iter().any(|pattern| pattern.matches(&event.kind)))
+        && (routes.is_empty() || routes.contains(&event.route))
+        && (numbers.is_empty()
+            || facts.numbers.iter().any(|number| numbers.iter().any(|pattern| pattern.matches(number))))
+        && min_duration.is_none_or(|min| facts.duration_seconds.is_some_and(|seconds| seconds >= min.as_secs_f64()))
+        && test.is_none_or(|test| facts.test == test)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::{
+            deliver::Failure,
+            tests::{event, subscriber},
+        },
+        *,
+    };
+    use crate::config::Pattern;
+
+    const START: i64 = 1_700_000_000;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(START + seconds).unwrap()
+    }
+
+    fn millis(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(START * 1000 + millis).unwrap()
+    }
+
+    fn config(schedule: &[u64]) -> Subscriber {
+        let mut subscriber = subscriber("crm", "http://127.0.0.1:1/");
+        subscriber.schedule = schedule.iter().copied().map(Duration::from_secs).collect();
+        subscriber
+    }
+
+    fn fresh(subscriber: &Subscriber) -> Core {
+        Core::new(subscriber, Progress::default())
+    }
+
+    fn events(subjects: &[&str]) -> Vec<Arc<Kept>> {
+        (1..).zip(subjects).map(|(seq, subject)| Arc::new(event(seq, subject))).collect()
+    }
+
+    fn attempted(outcome: Outcome) -> Attempted {
+        Attempted { outcome, duration: Duration::ZERO, request_headers: String::new(), response: String::new() }
+    }
+
+    fn delivered() -> Attempted {
+        attempted(Outcome::Delivered { status: 200 })
+    }
+
+    fn failed(status: u16, retry_after: Option<u64>) -> Attempted {
+        let retry_after = retry_after.map(Duration::from_secs);
+        attempted(Outcome::Failed(Failure { reason: Reason::Status, status: Some(status), retry_after }))
+    }
+
+    fn due(core: &mut Core, now: Timestamp) -> Vec<Due> {
+        std::iter::from_fn(|| core.next(now)).collect()
+    }
+
+    fn seqs(due: &[Due]) -> Vec<u64> {
+        due.iter().map(|due| due.seq).collect()
+    }
+
+    fn end(core: &mut Core, due: Due, attempted: Attempted, now: Timestamp) -> NextStep {
+        core.ended(due, now, attempted, now, 0.5)
+    }
+
+    /// Takes the settlement and has it kept.
+    fn settle(core: &mut Core, now: Timestamp) -> Settlement {
+        let settlement = core.take_settlement(now).expect("there is something to record");
+        core.settled();
+        settlement
+    }
+
+    #[test]
+    fn one_subject_goes_one_at_a_time_and_in_order() {
+        let mut core = fresh(&config(&[0, 5]));
+        core.feed(events(&["a", "b", "a", "b", "c"]), at(0));
+        let first = due(&mut core, at(0));
+        assert_eq!(seqs(&first), [1, 2, 5]);
+        for due in first {
+            end(&mut core, due, delivered(), at(0));
+        }
+        assert_eq!(core.cursor(), 2);
+        let second = due(&mut core, at(0));
+        assert_eq!(seqs(&second), [3, 4]);
+        for due in second {
+            end(&mut core, due, delivered(), at(0));
+        }
+        let settlement = settle(&mut core, at(1));
+        assert_eq!((settlement.cursor, settlement.attempts.len()), (5, 5));
+        assert_eq!((settlement.waiting.len(), settlement.delivered.len(), settlement.dead.len()), (0, 0, 0));
+        assert!(core.is_at_rest());
+    }
+
+    #[test]
+    fn a_failure_holds_back_its_subject_only() {
+        let mut core = fresh(&config(&[0, 5]));
+        core.feed(events(&["a", "a", "b"]), at(0));
+        let mut first = due(&mut core, at(0));
+        assert_eq!(seqs(&first), [1, 3]);
+        end(&mut core, first.pop().unwrap(), delivered(), at(0));
+        assert_eq!(end(&mut core, first.pop().unwrap(), failed(500, None), at(0)), NextStep::Again(at(5)));
+
+        // The cursor passes what waits.
+        let settlement = settle(&mut core, at(1));
+        assert_eq!(settlement.cursor, 3);
+        let waiting: Vec<_> = settlement.waiting.iter().map(|it| (it.seq, it.subject.as_str(), it.attempts)).collect();
+        assert_eq!(waiting, [(1, "a", 1), (2, "a", 0)]);
+        assert_eq!(settlement.waiting[0].due_at, at(5));
+
+        // What comes later for the subject waits behind it.
+        core.feed(vec![Arc::new(event(4, "a")), Arc::new(event(5, "c"))], at(2));
+        assert_eq!(seqs(&due(&mut core, at(4))), [5]);
+        assert_eq!((core.waiting(), core.cursor()), (3, 4));
+
+        // All attempts spent: dead, and the next of the subject has its turn.
+        let again = core.next(at(5)).unwrap();
+        assert_eq!((again.seq, again.number), (1, 2));
+        assert!(again.event.is_none());
+        assert_eq!(end(&mut core, again, failed(500, None), at(5)), NextStep::Dead);
+        for seq in [2, 4] {
+            let due = core.next(at(5)).unwrap();
+            assert_eq!((due.seq, due.number), (seq, 1));
+            end(&mut core, due, delivered(), at(5));
+        }
+        let settlement = settle(&mut core, at(6));
+        assert_eq!((settlement.dead, settlement.delivered), (vec![1], vec![2, 4]));
+        assert_eq!(core.waiting(), 0);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_reading_stops() {
+        let mut subscriber = config(&[0, 5]);
+        subscriber.waiting_max = 3;
+        let mut core = fresh(&subscriber);
+        assert_eq!(core.room(), 3);
+        core.feed(events(&["a", "b", "c"]), at(0));
+        assert_eq!(core.room(), 0);
+        for due in due(&mut core, at(0)) {
+            end(&mut core, due, failed(500, None), at(0));
+        }
+        assert_eq!((core.room(), core.waiting()), (0, 3));
+        let again = core.next(at(5)).unwrap();
+        end(&mut core, again, delivered(), at(5));
+        assert_eq!(core.room(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_one_subject_gives_way_to_others() {
+        let mut core = fresh(&config(&[0, 5]));
+        core.feed(events(&["a"; WINDOW_MIN]), at(0));
+        assert_eq!(core.room(), 0);
+        assert_eq!(seqs(&due(&mut core, at(0))), [1]);
+        assert_eq!(core.waiting(), WINDOW_MIN - 1);
+        assert!(core.room() > 0);
+        core.feed(vec![Arc::new(event(WINDOW_MIN as u64 + 1, "b"))], at(0));
+        assert_eq!(seqs(&due(&mut core, at(0))), [WINDOW_MIN as u64 + 1]);
+    }
+
+    #[test]
+    fn large_events_fill_the_window_by_their_bytes() {
+        let mut core = fresh(&config(&[0, 5]));
+        let mut events = events(&["a", "b", "c"]);
+        for event in &mut events {
+            Arc::make_mut(event).json = vec![b' '; WINDOW_BYTES / 3 + 1].into();
+        }
+        core.feed(events, at(0));
+        assert_eq!(core.room(), 0);
+        let first = core.next(at(0)).unwrap();
+        end(&mut core, first, delivered(), at(0));
+        assert!(core.room() > 0);
+    }
+
+    #[test]
+    fn events_nobody_wants_move_the_cursor_in_large_steps() {
+        let mut subscriber = config(&[0]);
+        subscriber.filter.types = vec![Pattern::Exact("email.received".into())];
+        let mut core = fresh(&subscriber);
+        core.feed(events(&["a"; 2]), millis(0));
+        assert_eq!(core.next(millis(0)).map(|due| due.seq), None);
+        assert_eq!(core.settlement_due(), Some(millis(100)));
+        core.feed(vec![Arc::new(event(3, "a"))], millis(50));
+        assert_eq!(core.settlement_due(), Some(millis(100)));
+        assert_eq!(settle(&mut core, millis(100)).cursor, 3);
+        assert_eq!(core.settlement_due(), None);
+
+        core.feed((4..4 + CURSOR_AT).map(|seq| Arc::new(event(seq, "a"))).collect(), millis(200));
+        assert_eq!(core.settlement_due(), Some(Timestamp::MIN));
+    }
+
+    #[test]
+    fn a_settlement_that_failed_comes_again_before_the_next() {
+        let mut core = fresh(&config(&[0]));
+        core.feed(events(&["a", "b"]), at(0));
+        let first = core.next(at(0)).unwrap();
+        end(&mut core, first, delivered(), at(0));
+        assert_eq!(core.take_settlement(at(0)).unwrap().cursor, 1);
+        let second = core.next(at(0)).unwrap();
+        end(&mut core, second, delivered(), at(0));
+        // One at a time.
+        assert_eq!(core.settlement_due(), None);
+        assert!(core.take_settlement(at(0)).is_none());
+        core.not_settled(at(0));
+        assert_eq!(core.settlement_due(), Some(at(1)));
+        assert_eq!(settle(&mut core, at(1)).cursor, 1);
+        assert_eq!(settle(&mut core, at(1)).cursor, 2);
+        assert!(core.is_at_rest());
+    }
+
+    #[test]
+    fn when_the_disk_is_far_behind_no_attempt_is_made() {
+        let mut subscriber = config(&[0]);
+        subscriber.waiting_max = 2 * RECORD_MAX;
+        let mut core = fresh(&subscriber);
+        let mut made = 0;
+        for seq in 1..=2 * RECORD_MAX as u64 {
+            core.feed(vec![Arc::new(event(seq, &seq.to_string()))], at(0));
+            if let Some(due) = core.next(at(0)) {
+                made += 1;
+                end(&mut core, due, delivered(), at(0));
+            }
+        }
+        assert_eq!(made, RECORD_MAX);
+        settle(&mut core, at(0));
+        assert!(core.next(at(0)).is_some());
+    }
+
+    #[test]
+    fn a_slow_delivery_does_not_make_a_crash_repeat_thousands() {
+        let mut core = fresh(&config(&[0]));
+        core.feed(events(&["a"]), at(0));
+        let slow = core.next(at(0)).unwrap();
+        for seq in 2..CURSOR_LAG_MAX + 10 {
+            core.feed(vec![Arc::new(event(seq, "b"))], at(0));
+            let due = core.next(at(0)).unwrap();
+            end(&mut core, due, delivered(), at(0));
+        }
+        assert_eq!(core.cursor(), 0);
+        let settlement = settle(&mut core, at(0));
+        assert_eq!((settlement.cursor, settlement.waiting[0].seq), (CURSOR_LAG_MAX + 9, 1));
+        end(&mut core, slow, delivered(), at(1));
+        assert_eq!(settle(&mut core, at(1)).delivered, [1]);
+    }
+
+    #[test]
+    fn a_gone_subscriber_stops_and_goes_on_where_it_was() {
+        let mut core = fresh(&config(&[0, 5]));
+        core.feed(events(&["a", "b", "c"]), at(0));
+        let (gone, other) = (core.next(at(0)).unwrap(), core.next(at(0)).unwrap());
+        assert_eq!(end(&mut core, gone, attempted(Outcome::Gone), at(0)), NextStep::Stop);
+        assert!(core.is_stopped() && core.next(at(0)).is_none());
+        assert_eq!(core.room(), 0);
+        // What was in flight still counts.
+        end(&mut core, other, delivered(), at(0));
+        let settlement = settle(&mut core, at(0));
+        assert!(settlement.stopped.is_some());
+        assert_eq!((settlement.cursor, settlement.waiting.len()), (2, 1));
+
+        let progress = Progress { cursor: 2, waiting: settlement.waiting, stopped: None };
+        core.adopt(progress);
+        assert_eq!(seqs(&due(&mut core, at(1))), [3, 1]);
+    }
+
+    #[test]
+    fn a_replayed_delivery_is_taken_up_in_its_place() {
+        let mut core = Core::new(&config(&[0, 5]), Progress { cursor: 9, ..Progress::default() });
+        core.feed(vec![Arc::new(event(10, "a")), Arc::new(event(11, "a"))], at(0));
+        let running = core.next(at(0)).unwrap();
+        assert_eq!(running.seq, 10);
+        let replayed = Waiting { seq: 3, subject: "a".into(), attempts: 0, due_at: at(0) };
+        core.adopt(Progress { cursor: 9, waiting: vec![replayed], stopped: None });
+        assert!(core.next(at(0)).is_none());
+        end(&mut core, running, delivered(), at(0));
+        for seq in [3, 11] {
+            let due = core.next(at(0)).unwrap();
+            assert_eq!(due.seq, seq);
+            end(&mut core, due, delivered(), at(0));
+        }
+        assert_eq!(settle(&mut core, at(0)).delivered, [3]);
+    }
+
+    #[test]
+    fn a_subscriber_that_is_down_is_tried_one_at_a_time() {
+        let mut core = fresh(&config(&[0, 5, 5]));
+        let subjects: Vec<String> = (0..100).map(|i| i.to_string()).collect();
+        core.feed(events(&subjects.iter().map(String::as_str).collect::<Vec<_>>()), at(0));
+        let mut failures = 0;
+        while core.failures_in_a_row < BREAK_AFTER {
+            let due = core.next(at(0)).unwrap();
+            end(&mut core, due, failed(503, None), at(0));
+            failures += 1;
+        }
+        assert_eq!(failures, BREAK_AFTER);
+        let probe = due(&mut core, at(0));
+        assert_eq!(probe.len(), 1);
+        end(&mut core, probe.into_iter().next().unwrap(), delivered(), at(0));
+        assert_eq!(due(&mut core, at(0)).len(), 8);
+    }
+
+    #[test]
+    fn an_event_it_does_not_like_says_nothing_of_the_subscriber() {
+        for status in [400, 404, 422] {
+            assert!(!speaks_of_the_subscriber(&failed(status, None).outcome), "{status}");
+        }
+        for status in [101, 408, 429, 500, 503] {
+            assert!(speaks_of_the_subscriber(&failed(status, None).outcome), "{status}");
+        }
+    }
+
+    #[test]
+    fn the_filter_holds_all_its_conditions() {
+        let mut event = event(1, "a");
+        event.facts.numbers = vec!["+16045550123".into(), "+33123456789".into()];
+        event.facts.duration_seconds = Some(12.5);
+        let filter = |change: fn(&mut Filter)| {
+            let mut filter = Filter::default();
+            change(&mut filter);
+            filter
+        };
+        for (wanted, filter) in [
+            (true, filter(|_| {})),
+            (true, filter(|it| it.types = vec![Pattern::Prefix("call.".into())])),
+            (false, filter(|it| it.types = vec![Pattern::Exact("call.missed".into())])),
+            (true, filter(|it| it.routes = vec!["other".into(), "magpipe".into()])),
+            (false, filter(|it| it.routes = vec!["other".into()])),
+            (true, filter(|it| it.numbers = vec![Pattern::Prefix("+1604".into())])),
+            (false, filter(|it| it.numbers = vec![Pattern::Exact("+1604".into())])),
+            (true, filter(|it| it.min_duration = Some(Duration::from_millis(12_500)))),
+            (false, filter(|it| it.min_duration = Some(Duration::from_secs(13)))),
+            (true, filter(|it| it.test = Some(false))),
+            (false, filter(|it| it.test = Some(true))),
+        ] {
+            assert_eq!(passes(&filter, &event), wanted, "{filter:?}");
+        }
+        event.facts.duration_seconds = None;
+        assert!(!passes(&filter(|it| it.min_duration = Some(Duration::ZERO)), &event));
+    }
+
+    /// SplitMix64.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) % sides
+        }
+
+        fn chance(&mut self) -> f64 {
+            self.roll(1 << 20) as f64 / (1u64 << 20) as f64
+        }
+    }
+
+    /// A feed, a subscriber of moods, a disk that sometimes fails, and a process that sometimes dies.
+    struct World {
+        dice: Dice,
+        now: Timestamp,
+        config: Subscriber,
+        feed: Vec<Arc<Kept>>,
+        /// What the disk knows.
+        disk: Progress,
+        dead: BTreeSet<u64>,
+        /// What the subscriber has had.
+        had: BTreeSet<u64>,
+        core: Core,
+        in_flight: Vec<(Timestamp, Due)>,
+        settling: Option<Settlement>,
+        /// No earlier than this may the delivery be attempted next, as far as the running process knows.
+        not_before: HashMap<u64, (u32, Timestamp)>,
+    }
+
+    impl World {
+        fn new(seed: u64) -> Self {
+            let mut dice = Dice(seed);
+            let mut config = config(&[0, 5, 60]);
+            config.in_flight_max = 1 + dice.roll(6) as usize;
+            config.waiting_max = 1 + dice.roll(30) as usize;
+            if dice.roll(2) == 0 {
+                config.filter.types = vec![Pattern::Prefix("call.".into())];
+            }
+            Self {
+                now: at(0),
+                core: fresh(&config),
+                config,
+                feed: Vec::new(),
+                disk: Progress::default(),
+                dead: BTreeSet::new(),
+                had: BTreeSet::new(),
+                in_flight: Vec::new(),
+                settling: None,
+                not_before: HashMap::new(),
+                dice,
+            }
+        }
+
+        fn keep(&mut self) {
+            let seq = self.feed.len() as u64 + 1;
+            let mut event = event(seq, &format!("call/{}", self.dice.roll(5)));
+            event.kept_at = self.now;
+            if self.dice.roll(4) == 0 {
+                event.kind = "email.received".into();
+            }
+            self.feed.push(Arc::new(event));
+        }
+
+        fn wanted(&self, upto: u64) -> impl Iterator<Item = &Arc<Kept>> {
+            self.feed.iter().filter(move |event| event.seq <= upto && passes(&self.config.filter, event))
+        }
+
+        fn attempt(&mut self) {
+            while let Some(due) = self.core.next(self.now) {
+                let event = Arc::clone(&self.feed[due.seq as usize - 1]);
+                for earlier in self.wanted(due.seq - 1).filter(|earlier| earlier.subject == event.subject) {
+                    let over = self.had.contains(&earlier.seq) || self.core_gave_up(earlier.seq);
+                    assert!(over, "{} was attempted before {} was over", due.seq, earlier.seq);
+                }
+                for (_, other) in &self.in_flight {
+                    assert_ne!(self.feed[other.seq as usize - 1].subject, event.subject, "two of one subject in flight");
+                }
+                if let Some((number, not_before)) = self.not_before.get(&due.seq) {
+                    assert_eq!(due.number, number + 1);
+                    assert!(self.now >= *not_before, "{} came too early", due.seq);
+                }
+                assert!(due.number as usize <= self.config.schedule.len());
+                self.in_flight.push((self.now, due));
+                assert!(self.in_flight.len() <= self.config.in_flight_max);
+            }
+        }
+
+        fn core_gave_up(&self, seq: u64) -> bool {
+            !self.core.deliveries.contains_key(&seq) && seq <= self.core.read
+        }
+
+        fn end_one(&mut self, healthy: bool) {
+            if self.in_flight.is_empty() {
+                return;
+            }
+            let which = self.dice.roll(self.in_flight.len() as u64) as usize;
+            let (began, due) = self.in_flight.swap_remove(which);
+            let (seq, number) = (due.seq, due.number);
+            let mood = if healthy { 0 } else { self.dice.roll(10) };
+            let attempted = match mood {
+                0..5 => delivered(),
+                5..8 => failed(500, None),
+                _ => failed(429, Some(30 + self.dice.roll(100))),
+            };
+            if matches!(attempted.outcome, Outcome::Delivered { .. }) {
+                self.had.insert(seq);
+            }
+            let asked = match &attempted.outcome {
+                Outcome::Failed(Failure { retry_after: Some(asked), .. }) => *asked,
+                _ => Duration::ZERO,
+            };
+            let chance = self.dice.chance();
+            match self.core.ended(due, began, attempted, self.now, chance) {
+                NextStep::Again(_) => {
+                    let pause = self.config.schedule[number as usize].mul_f64(0.9);
+                    self.not_before.insert(seq, (number, self.now + pause.max(asked)));
+                }
+                NextStep::Dead => assert_eq!(number as usize, self.config.schedule.len()),
+                NextStep::Done => {}
+                NextStep::Stop => panic!("nobody said 410"),
+            }
+        }
+
+        fn settle(&mut self) {
+            match self.settling.take() {
+                None => self.settling = self.core.take_settlement(self.now),
+                Some(_) if self.dice.roll(5) == 0 => self.core.not_settled(self.now),
+                Some(settlement) => {
+                    self.write(settlement);
+                    self.core.settled();
+                }
+            }
+        }
+
+        fn write(&mut self, settlement: Settlement) {
+            assert!(settlement.cursor >= self.disk.cursor);
+            self.disk.cursor = settlement.cursor;
+            for waiting in settlement.waiting {
+                self.disk.waiting.retain(|other| other.seq != waiting.seq);
+                self.dead.remove(&waiting.seq);
+                self.disk.waiting.push(waiting);
+            }
+            for seq in settlement.delivered.iter().chain(&settlement.dead) {
+                self.disk.waiting.retain(|waiting| waiting.seq != *seq);
+            }
+            assert!(settlement.delivered.iter().all(|seq| self.had.contains(seq)));
+            self.dead.extend(settlement.dead);
+            assert!(self.disk.waiting.len() <= self.config.waiting_max);
+            for event in self.wanted(self.disk.cursor) {
+                let kept = self.had.contains(&event.seq)
+                    || self.dead.contains(&event.seq)
+                    || self.disk.waiting.iter().any(|waiting| waiting.seq == event.seq);
+                assert!(kept, "the cursor passed {} and nothing is known of it", event.seq);
+            }
+        }
+
+        fn crash(&mut self) {
+            // What was with the store may or may not have reached the disk.
+            if let Some(settlement) = self.settling.take()
+                && self.dice.roll(2) == 0
+            {
+                self.write(settlement);
+            }
+            self.in_flight.clear();
+            self.not_before.clear();
+            self.core = Core::new(&self.config, self.disk.clone());
+        }
+
+        fn read(&mut self) {
+            let room = self.core.room();
+            let after = self.core.read_to() as usize;
+            let events = self.feed[after..].iter().take(room).cloned().collect();
+            self.core.feed(events, self.now);
+            assert!(self.core.deliveries.len() <= self.config.waiting_max);
+        }
+
+        fn step(&mut self, healthy: bool) {
+            match self.dice.roll(100) {
+                0..30 => self.end_one(healthy),
+                30..60 => self.attempt(),
+                60..75 => self.read(),
+                75..90 => self.settle(),
+                90 if !healthy => self.crash(),
+                _ => self.now += Duration::from_millis(self.dice.roll(8000)),
+            }
+        }
+
+        fn is_done(&self) -> bool {
+            self.disk.cursor == self.feed.len() as u64 && self.disk.waiting.is_empty() && self.core.is_at_rest()
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_and_order_holds_whatever_happens() {
+        for seed in 0..300 {
+            let mut world = World::new(seed);
+            for _ in 0..1500 {
+                if world.dice.roll(10) == 0 {
+                    world.keep();
+                }
+                world.step(false);
+            }
+            let mut steps = 0;
+            while !world.is_done() {
+                world.step(true);
+                steps += 1;
+                assert!(steps < 100_000, "seed {seed} does not come to rest");
+            }
+            for event in world.wanted(u64::MAX) {
+                let over = world.had.contains(&event.seq) || world.dead.contains(&event.seq);
+                assert!(over, "seed {seed}: {} was lost", event.seq);
+            }
+        }
+    }
+}
