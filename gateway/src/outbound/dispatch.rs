@@ -5,7 +5,7 @@
 //!
 //! What must stay true:
 //!
-//! - Deliveries of one subject are attempted one at a time and in feed order; only the first of a [`Line`] is ever due.
+//! - Deliveries of one subject are attempted one at a time and in feed order; only the first is ever due.
 //! - A settlement's cursor never passes a delivery that is neither settled nor in the retry set as recorded up to and with
 //!   that settlement. So whatever a crash forgets is read again.
 //! - No more than `waiting_max` deliveries are remembered at once, and of those only a window keeps its event in memory.
@@ -185,13 +185,25 @@ impl Core {
     /// Must not be called with a record that was read while a settlement was with the store.
     pub fn adopt(&mut self, progress: Progress) {
         // What is in memory and not yet durable is newer than the record.
-        let outstanding = self.record.outstanding.as_ref().map(|outstanding| &outstanding.settlement);
+        let outstanding = self
+            .record
+            .outstanding
+            .as_ref()
+            .map(|outstanding| &outstanding.settlement);
         let stopping = outstanding.is_some_and(|it| it.stopped.is_some()) || self.record.stopped.is_some();
-        let settled: HashSet<u64> =
-            outstanding.iter().flat_map(|it| it.delivered.iter().chain(&it.dead)).copied().collect();
+        let settled: HashSet<u64> = outstanding
+            .iter()
+            .flat_map(|it| it.delivered.iter().chain(&it.dead))
+            .copied()
+            .collect();
         self.stopped = progress.stopped.is_some() || stopping;
         for waiting in progress.waiting {
-            let Waiting { seq, subject, attempts, due_at } = waiting;
+            let Waiting {
+                seq,
+                subject,
+                attempts,
+                due_at,
+            } = waiting;
             let settled = settled.contains(&seq) || self.record.fates.contains_key(&seq);
             if !settled && !self.deliveries.contains_key(&seq) {
                 self.enqueue(seq, &subject, None, attempts, due_at);
@@ -207,7 +219,10 @@ impl Core {
             return 0;
         }
         let window = self.window_max.saturating_sub(self.window);
-        self.waiting_max.saturating_sub(self.deliveries.len()).min(window).min(READ_MAX)
+        self.waiting_max
+            .saturating_sub(self.deliveries.len())
+            .min(window)
+            .min(READ_MAX)
     }
 
     /// Takes in what was read after [`Core::read_to`], in feed order.
@@ -243,20 +258,25 @@ impl Core {
         self.in_flight += 1;
         let delivery = self.deliveries.get_mut(&seq).expect("what is due is not settled");
         delivery.in_flight = true;
-        self.lines.get_mut(&delivery.subject).expect("what is due stands in its line").in_flight = true;
-        Some(Due { seq, number: delivery.attempts + 1, event: delivery.event.clone() })
+        self.lines
+            .get_mut(&delivery.subject)
+            .expect("what is due stands in its line")
+            .in_flight = true;
+        Some(Due {
+            seq,
+            number: delivery.attempts + 1,
+            event: delivery.event.clone(),
+        })
     }
 
     /// Tells how the attempt of a [`Due`] begun at `began` ended, with `chance` in `0.0..1.0` for the jitter.
-    pub fn ended(
-        &mut self,
-        due: Due,
-        began: Timestamp,
-        attempted: Attempted,
-        now: Timestamp,
-        chance: f64,
-    ) -> NextStep {
-        let Attempted { outcome, duration, request_headers, response } = attempted;
+    pub fn ended(&mut self, due: Due, began: Timestamp, attempted: Attempted, now: Timestamp, chance: f64) -> NextStep {
+        let Attempted {
+            outcome,
+            duration,
+            request_headers,
+            response,
+        } = attempted;
         if speaks_of_the_subscriber(&outcome) {
             self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         } else {
@@ -281,7 +301,10 @@ impl Core {
             NextStep::Stop => {
                 self.delay(due.seq, due.number, now, now);
                 self.stopped = true;
-                self.record.stopped = Some(Stopped { at: now, reason: "the subscriber answered 410 Gone".to_owned() });
+                self.record.stopped = Some(Stopped {
+                    at: now,
+                    reason: "the subscriber answered 410 Gone".to_owned(),
+                });
             }
         }
         step
@@ -290,7 +313,10 @@ impl Core {
     /// Tells that a [`Due`] could not be attempted, for reasons that are not the subscriber's. Not counted as an attempt.
     pub fn postponed(&mut self, due: Due, until: Timestamp) {
         self.land(due.seq);
-        let delivery = self.deliveries.get_mut(&due.seq).expect("what was in flight is not settled");
+        let delivery = self
+            .deliveries
+            .get_mut(&due.seq)
+            .expect("what was in flight is not settled");
         delivery.due_at = until;
         let subject = Arc::clone(&delivery.subject);
         self.arm(&subject);
@@ -314,7 +340,13 @@ impl Core {
             return Some(Timestamp::MIN);
         }
         let after = |since: Option<Timestamp>, pause| since.map(|since| since.saturating_add(pause).unwrap_or(since));
-        [after(record.since, RECORD_AFTER), after(record.passed_since, CURSOR_AFTER)].into_iter().flatten().min()
+        [
+            after(record.since, RECORD_AFTER),
+            after(record.passed_since, CURSOR_AFTER),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What is to be recorded now. `None` when there is nothing, or when one settlement is with the store already.
@@ -332,10 +364,7 @@ impl Core {
         let record = &mut self.record;
         record.since = None;
         record.passed_since = None;
-        if cursor == record.cursor
-            && record.fates.is_empty()
-            && record.attempts.is_empty()
-            && record.stopped.is_none()
+        if cursor == record.cursor && record.fates.is_empty() && record.attempts.is_empty() && record.stopped.is_none()
         {
             return None;
         }
@@ -362,7 +391,10 @@ impl Core {
                 }
             }
         }
-        self.record.outstanding = Some(Outstanding { settlement: settlement.clone(), again_at: None });
+        self.record.outstanding = Some(Outstanding {
+            settlement: settlement.clone(),
+            again_at: None,
+        });
         Some(settlement)
     }
 
@@ -378,10 +410,10 @@ impl Core {
         }
     }
 
-    /// When to call [`Core::next`] or [`Core::take_settlement`] again if nothing happens until then.
-    pub fn wake_at(&self) -> Option<Timestamp> {
-        let due = self.due.first().filter(|_| !self.stopped && self.has_slots()).map(|(due_at, _)| *due_at);
-        [due, self.settlement_due()].into_iter().flatten().min()
+    /// When to call [`Core::next`] again if nothing happens until then.
+    pub fn attempt_due(&self) -> Option<Timestamp> {
+        let (due_at, _) = self.due.first().filter(|_| !self.stopped && self.has_slots())?;
+        Some(*due_at)
     }
 
     /// The place up to which everything was read.
@@ -407,15 +439,23 @@ impl Core {
         self.stopped
     }
 
+    /// Attempts are made one at a time, because so many failed in a row.
+    pub fn is_down(&self) -> bool {
+        self.failures_in_a_row >= BREAK_AFTER
+    }
+
     /// Nothing is in flight and nothing is left to record.
     pub fn is_at_rest(&self) -> bool {
         self.in_flight == 0 && self.record.outstanding.is_none() && self.settlement_due().is_none()
     }
 
     fn has_slots(&self) -> bool {
-        let broken = self.failures_in_a_row >= BREAK_AFTER;
-        let outstanding = self.record.outstanding.as_ref().map_or(0, |it| it.settlement.attempts.len());
-        self.in_flight < if broken { 1 } else { self.in_flight_max }
+        let outstanding = self
+            .record
+            .outstanding
+            .as_ref()
+            .map_or(0, |it| it.settlement.attempts.len());
+        self.in_flight < if self.is_down() { 1 } else { self.in_flight_max }
             && self.record.attempts.len() + outstanding + self.in_flight < RECORD_MAX
     }
 
@@ -428,7 +468,8 @@ impl Core {
         let line = self.lines.entry(Arc::clone(&subject)).or_default();
         // Nearly always the end. After a crash, what is read again belongs before what waits.
         let place = line.seqs.partition_point(|other| *other < seq);
-        if place == 0 && !line.in_flight
+        if place == 0
+            && !line.in_flight
             && let Some(first) = line.seqs.front()
         {
             self.due.remove(&(self.deliveries[first].due_at, *first));
@@ -438,8 +479,14 @@ impl Core {
             self.window += 1;
             self.window_bytes += event.json.len();
         }
-        let delivery =
-            Delivery { subject: Arc::clone(&subject), event, attempts, due_at, in_flight: false, waiting: false };
+        let delivery = Delivery {
+            subject: Arc::clone(&subject),
+            event,
+            attempts,
+            due_at,
+            in_flight: false,
+            waiting: false,
+        };
         self.deliveries.insert(seq, delivery);
         if place == 0 {
             self.arm(&subject);
@@ -459,12 +506,17 @@ impl Core {
     fn follows_waiting(&self, seq: u64) -> bool {
         let line = &self.lines[&self.deliveries[&seq].subject];
         let place = line.seqs.partition_point(|other| *other < seq);
-        place.checked_sub(1).is_some_and(|before| self.deliveries[&line.seqs[before]].waiting)
+        place
+            .checked_sub(1)
+            .is_some_and(|before| self.deliveries[&line.seqs[before]].waiting)
     }
 
     /// Moves a delivery into the retry set. Its event leaves the memory and is fetched again when it is due.
     fn set_aside(&mut self, seq: u64, now: Timestamp) {
-        let delivery = self.deliveries.get_mut(&seq).expect("only unsettled deliveries are set aside");
+        let delivery = self
+            .deliveries
+            .get_mut(&seq)
+            .expect("only unsettled deliveries are set aside");
         delivery.waiting = true;
         if let Some(event) = delivery.event.take() {
             self.window -= 1;
@@ -481,17 +533,28 @@ impl Core {
         if self.window < self.window_max && self.window_bytes < WINDOW_BYTES {
             return;
         }
-        let idle: Vec<u64> = self.open.iter().copied().filter(|seq| !self.deliveries[seq].in_flight).collect();
+        let idle: Vec<u64> = self
+            .open
+            .iter()
+            .copied()
+            .filter(|seq| !self.deliveries[seq].in_flight)
+            .collect();
         for seq in idle {
             self.set_aside(seq, now);
         }
     }
 
     fn land(&mut self, seq: u64) {
-        let delivery = self.deliveries.get_mut(&seq).expect("what was in flight is not settled");
+        let delivery = self
+            .deliveries
+            .get_mut(&seq)
+            .expect("what was in flight is not settled");
         delivery.in_flight = false;
         self.in_flight -= 1;
-        self.lines.get_mut(&delivery.subject).expect("what was in flight stands in its line").in_flight = false;
+        self.lines
+            .get_mut(&delivery.subject)
+            .expect("what was in flight stands in its line")
+            .in_flight = false;
     }
 
     fn settle(&mut self, seq: u64, fate: Fate, now: Timestamp) {
@@ -507,7 +570,10 @@ impl Core {
             self.record.fates.insert(seq, fate);
         }
         self.record.since.get_or_insert(now);
-        let line = self.lines.get_mut(&delivery.subject).expect("what was in flight stands in its line");
+        let line = self
+            .lines
+            .get_mut(&delivery.subject)
+            .expect("what was in flight stands in its line");
         match line.seqs.front() {
             Some(first) if *first == seq => drop(line.seqs.pop_front()),
             _ => line.seqs.retain(|other| *other != seq),
@@ -522,11 +588,19 @@ impl Core {
     /// Puts a failed delivery off, and those of its subject behind it with it.
     fn delay(&mut self, seq: u64, attempts: u32, due_at: Timestamp, now: Timestamp) {
         self.land(seq);
-        let delivery = self.deliveries.get_mut(&seq).expect("what was in flight is not settled");
+        let delivery = self
+            .deliveries
+            .get_mut(&seq)
+            .expect("what was in flight is not settled");
         delivery.attempts = attempts;
         delivery.due_at = due_at;
         let subject = Arc::clone(&delivery.subject);
-        let behind: Vec<u64> = self.lines[&subject].seqs.iter().copied().filter(|other| *other >= seq).collect();
+        let behind: Vec<u64> = self.lines[&subject]
+            .seqs
+            .iter()
+            .copied()
+            .filter(|other| *other >= seq)
+            .collect();
         for other in behind {
             if other == seq || !self.deliveries[&other].waiting {
                 self.set_aside(other, now);
@@ -552,13 +626,26 @@ fn speaks_of_the_subscriber(outcome: &Outcome) -> bool {
 
 /// Whether a subscriber wants an event.
 fn passes(filter: &Filter, event: &Kept) -> bool {
-    let Filter { types, routes, numbers, min_duration, test } = filter;
+    let Filter {
+        types,
+        routes,
+        numbers,
+        min_duration,
+        test,
+    } = filter;
     let facts = &event.facts;
     (types.is_empty() || types.iter().any(|pattern| pattern.matches(&event.kind)))
         && (routes.is_empty() || routes.contains(&event.route))
         && (numbers.is_empty()
-            || facts.numbers.iter().any(|number| numbers.iter().any(|pattern| pattern.matches(number))))
-        && min_duration.is_none_or(|min| facts.duration_seconds.is_some_and(|seconds| seconds >= min.as_secs_f64()))
+            || facts
+                .numbers
+                .iter()
+                .any(|number| numbers.iter().any(|pattern| pattern.matches(number))))
+        && min_duration.is_none_or(|min| {
+            facts
+                .duration_seconds
+                .is_some_and(|seconds| seconds >= min.as_secs_f64())
+        })
         && test.is_none_or(|test| facts.test == test)
 }
 
@@ -596,11 +683,19 @@ mod tests {
     }
 
     fn events(subjects: &[&str]) -> Vec<Arc<Kept>> {
-        (1..).zip(subjects).map(|(seq, subject)| Arc::new(event(seq, subject))).collect()
+        (1..)
+            .zip(subjects)
+            .map(|(seq, subject)| Arc::new(event(seq, subject)))
+            .collect()
     }
 
     fn attempted(outcome: Outcome) -> Attempted {
-        Attempted { outcome, duration: Duration::ZERO, request_headers: String::new(), response: String::new() }
+        Attempted {
+            outcome,
+            duration: Duration::ZERO,
+            request_headers: String::new(),
+            response: String::new(),
+        }
     }
 
     fn delivered() -> Attempted {
@@ -609,7 +704,11 @@ mod tests {
 
     fn failed(status: u16, retry_after: Option<u64>) -> Attempted {
         let retry_after = retry_after.map(Duration::from_secs);
-        attempted(Outcome::Failed(Failure { reason: Reason::Status, status: Some(status), retry_after }))
+        attempted(Outcome::Failed(Failure {
+            reason: Reason::Status,
+            status: Some(status),
+            retry_after,
+        }))
     }
 
     fn due(core: &mut Core, now: Timestamp) -> Vec<Due> {
@@ -648,7 +747,14 @@ mod tests {
         }
         let settlement = settle(&mut core, at(1));
         assert_eq!((settlement.cursor, settlement.attempts.len()), (5, 5));
-        assert_eq!((settlement.waiting.len(), settlement.delivered.len(), settlement.dead.len()), (0, 0, 0));
+        assert_eq!(
+            (
+                settlement.waiting.len(),
+                settlement.delivered.len(),
+                settlement.dead.len()
+            ),
+            (0, 0, 0)
+        );
         assert!(core.is_at_rest());
     }
 
@@ -659,12 +765,19 @@ mod tests {
         let mut first = due(&mut core, at(0));
         assert_eq!(seqs(&first), [1, 3]);
         end(&mut core, first.pop().unwrap(), delivered(), at(0));
-        assert_eq!(end(&mut core, first.pop().unwrap(), failed(500, None), at(0)), NextStep::Again(at(5)));
+        assert_eq!(
+            end(&mut core, first.pop().unwrap(), failed(500, None), at(0)),
+            NextStep::Again(at(5))
+        );
 
         // The cursor passes what waits.
         let settlement = settle(&mut core, at(1));
         assert_eq!(settlement.cursor, 3);
-        let waiting: Vec<_> = settlement.waiting.iter().map(|it| (it.seq, it.subject.as_str(), it.attempts)).collect();
+        let waiting: Vec<_> = settlement
+            .waiting
+            .iter()
+            .map(|it| (it.seq, it.subject.as_str(), it.attempts))
+            .collect();
         assert_eq!(waiting, [(1, "a", 1), (2, "a", 0)]);
         assert_eq!(settlement.waiting[0].due_at, at(5));
 
@@ -744,7 +857,10 @@ mod tests {
         assert_eq!(settle(&mut core, millis(100)).cursor, 3);
         assert_eq!(core.settlement_due(), None);
 
-        core.feed((4..4 + CURSOR_AT).map(|seq| Arc::new(event(seq, "a"))).collect(), millis(200));
+        core.feed(
+            (4..4 + CURSOR_AT).map(|seq| Arc::new(event(seq, "a"))).collect(),
+            millis(200),
+        );
         assert_eq!(core.settlement_due(), Some(Timestamp::MIN));
     }
 
@@ -816,19 +932,38 @@ mod tests {
         assert!(settlement.stopped.is_some());
         assert_eq!((settlement.cursor, settlement.waiting.len()), (2, 1));
 
-        let progress = Progress { cursor: 2, waiting: settlement.waiting, stopped: None };
+        let progress = Progress {
+            cursor: 2,
+            waiting: settlement.waiting,
+            stopped: None,
+        };
         core.adopt(progress);
         assert_eq!(seqs(&due(&mut core, at(1))), [3, 1]);
     }
 
     #[test]
     fn a_replayed_delivery_is_taken_up_in_its_place() {
-        let mut core = Core::new(&config(&[0, 5]), Progress { cursor: 9, ..Progress::default() });
+        let mut core = Core::new(
+            &config(&[0, 5]),
+            Progress {
+                cursor: 9,
+                ..Progress::default()
+            },
+        );
         core.feed(vec![Arc::new(event(10, "a")), Arc::new(event(11, "a"))], at(0));
         let running = core.next(at(0)).unwrap();
         assert_eq!(running.seq, 10);
-        let replayed = Waiting { seq: 3, subject: "a".into(), attempts: 0, due_at: at(0) };
-        core.adopt(Progress { cursor: 9, waiting: vec![replayed], stopped: None });
+        let replayed = Waiting {
+            seq: 3,
+            subject: "a".into(),
+            attempts: 0,
+            due_at: at(0),
+        };
+        core.adopt(Progress {
+            cursor: 9,
+            waiting: vec![replayed],
+            stopped: None,
+        });
         assert!(core.next(at(0)).is_none());
         end(&mut core, running, delivered(), at(0));
         for seq in [3, 11] {
@@ -880,7 +1015,10 @@ mod tests {
         for (wanted, filter) in [
             (true, filter(|_| {})),
             (true, filter(|it| it.types = vec![Pattern::Prefix("call.".into())])),
-            (false, filter(|it| it.types = vec![Pattern::Exact("call.missed".into())])),
+            (
+                false,
+                filter(|it| it.types = vec![Pattern::Exact("call.missed".into())]),
+            ),
             (true, filter(|it| it.routes = vec!["other".into(), "magpipe".into()])),
             (false, filter(|it| it.routes = vec!["other".into()])),
             (true, filter(|it| it.numbers = vec![Pattern::Prefix("+1604".into())])),
@@ -966,18 +1104,27 @@ mod tests {
         }
 
         fn wanted(&self, upto: u64) -> impl Iterator<Item = &Arc<Kept>> {
-            self.feed.iter().filter(move |event| event.seq <= upto && passes(&self.config.filter, event))
+            self.feed
+                .iter()
+                .filter(move |event| event.seq <= upto && passes(&self.config.filter, event))
         }
 
         fn attempt(&mut self) {
             while let Some(due) = self.core.next(self.now) {
                 let event = Arc::clone(&self.feed[due.seq as usize - 1]);
-                for earlier in self.wanted(due.seq - 1).filter(|earlier| earlier.subject == event.subject) {
+                for earlier in self
+                    .wanted(due.seq - 1)
+                    .filter(|earlier| earlier.subject == event.subject)
+                {
                     let over = self.had.contains(&earlier.seq) || self.core_gave_up(earlier.seq);
                     assert!(over, "{} was attempted before {} was over", due.seq, earlier.seq);
                 }
                 for (_, other) in &self.in_flight {
-                    assert_ne!(self.feed[other.seq as usize - 1].subject, event.subject, "two of one subject in flight");
+                    assert_ne!(
+                        self.feed[other.seq as usize - 1].subject,
+                        event.subject,
+                        "two of one subject in flight"
+                    );
                 }
                 if let Some((number, not_before)) = self.not_before.get(&due.seq) {
                     assert_eq!(due.number, number + 1);
@@ -1010,7 +1157,10 @@ mod tests {
                 self.had.insert(seq);
             }
             let asked = match &attempted.outcome {
-                Outcome::Failed(Failure { retry_after: Some(asked), .. }) => *asked,
+                Outcome::Failed(Failure {
+                    retry_after: Some(asked),
+                    ..
+                }) => *asked,
                 _ => Duration::ZERO,
             };
             let chance = self.dice.chance();

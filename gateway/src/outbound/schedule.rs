@@ -51,14 +51,18 @@ impl Schedule {
     ///
     /// A `Retry-After` (RFC 9110, 10.2.3) is a minimum, of at most 24 hours: the attempt after it comes when both it and
     /// the pause are over. The jitter goes both ways on the pause and only upwards on a `Retry-After`.
+    ///
+    /// A dead delivery that is replayed goes on counting and gets the whole schedule again, so that no attempt takes the
+    /// number, and the place on record, of an earlier one.
     pub fn next(&self, number: u32, outcome: &Outcome, now: Timestamp, chance: f64) -> NextStep {
         let failure = match outcome {
             Outcome::Delivered { status: _ } => return NextStep::Done,
             Outcome::Gone => return NextStep::Stop,
             Outcome::Failed(failure) => failure,
         };
-        let Some(pause) = usize::try_from(number).ok().and_then(|made| self.pauses.get(made)) else {
-            return NextStep::Dead;
+        let pause = match (number as usize).checked_rem(self.pauses.len()) {
+            None | Some(0) => return NextStep::Dead,
+            Some(made) => self.pauses[made],
         };
         let pause = later(now, pause.mul_f64(1.0 + JITTER * (2.0 * chance - 1.0)));
         let asked = match failure.retry_after {
@@ -127,8 +131,9 @@ mod tests {
         assert_eq!(schedule.next(1, &failed(None), at(100), 0.5), NextStep::Again(at(105)));
         assert_eq!(schedule.next(2, &failed(None), at(100), 0.5), NextStep::Again(at(400)));
         assert_eq!(schedule.next(3, &failed(None), at(100), 0.5), NextStep::Dead);
-        // A delivery that has more attempts behind it than a schedule made shorter since.
-        assert_eq!(schedule.next(9, &failed(None), at(100), 0.5), NextStep::Dead);
+        // Replayed, it has the same attempts once more.
+        assert_eq!(schedule.next(4, &failed(None), at(100), 0.5), NextStep::Again(at(105)));
+        assert_eq!(schedule.next(6, &failed(None), at(100), 0.5), NextStep::Dead);
         assert_eq!(
             schedule.next(1, &Outcome::Delivered { status: 204 }, at(100), 0.5),
             NextStep::Done

@@ -5,7 +5,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,11 +25,16 @@ use hyper_util::{
     server::conn::auto,
 };
 use jiff::Timestamp;
-use tokio::{net::TcpListener, task::JoinSet};
+use prometheus_client::registry::Registry;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
+use super::{Metrics, Outbound, sign};
 use crate::{
-    config::{Filter, Secret, Signature, SigningKey, Subscriber},
-    event::{EventId, Facts, Kept},
+    clock,
+    config::{self, Filter, Pattern, Secret, Signature, SigningKey, Subscriber},
+    event::{Event, EventId, Facts, Kept, RawWebhook},
+    store::{Attempt, DeliveryState, Mapped, Query, Receipt, Settlement, Store, Submission, Waiting},
 };
 
 /// A request as a scripted subscriber saw it.
@@ -49,6 +57,15 @@ pub(super) enum Reply {
     Endless,
     /// 200 and the beginning of a body, then the connection closes.
     BreakOff,
+}
+
+/// What takes longer will not happen any more.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Seen {
+    pub(super) fn id(&self) -> &str {
+        self.headers[sign::WEBHOOK_ID].to_str().unwrap()
+    }
 }
 
 impl Reply {
@@ -74,7 +91,7 @@ impl Reply {
 /// A subscriber that follows a script and remembers what it saw. Ends when dropped.
 pub(super) struct Scripted {
     pub(super) url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: watch::Sender<Vec<Seen>>,
     _connections: JoinSet<()>,
 }
 
@@ -82,17 +99,16 @@ impl Scripted {
     pub(super) async fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let (seen, script) = (Arc::new(Mutex::new(Vec::new())), Arc::new(script));
+        let (seen, script) = (watch::Sender::new(Vec::new()), Arc::new(script));
         let mut connections = JoinSet::new();
-        let witness = Arc::clone(&seen);
+        let witness = seen.clone();
         connections.spawn(async move {
             let mut serving = JoinSet::new();
             loop {
                 let (socket, peer) = listener.accept().await.unwrap();
-                let (seen, script) = (Arc::clone(&witness), Arc::clone(&script));
+                let (seen, script) = (witness.clone(), Arc::clone(&script));
                 serving.spawn(async move {
-                    let service =
-                        service_fn(move |request| answer(request, peer, Arc::clone(&seen), Arc::clone(&script)));
+                    let service = service_fn(move |request| answer(request, peer, seen.clone(), Arc::clone(&script)));
                     let _ = auto::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(socket), service)
                         .await;
@@ -107,14 +123,23 @@ impl Scripted {
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.seen.borrow().clone()
+    }
+
+    /// Waits until this many requests were seen.
+    pub(super) async fn saw(&self, count: usize) -> Vec<Seen> {
+        let mut seen = self.seen.subscribe();
+        let seen = tokio::time::timeout(PATIENCE, seen.wait_for(|seen| seen.len() >= count)).await;
+        seen.unwrap_or_else(|_| panic!("{} of {count} requests came", self.seen().len()))
+            .unwrap()
+            .clone()
     }
 }
 
 async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: watch::Sender<Vec<Seen>>,
     script: Arc<impl Fn(&Seen) -> Reply>,
 ) -> io::Result<Response<BoxBody<Bytes, io::Error>>> {
     let (head, body) = request.into_parts();
@@ -125,7 +150,7 @@ async fn answer(
         body,
     };
     let reply = script(&request);
-    seen.lock().unwrap().push(request);
+    seen.send_modify(|seen| seen.push(request));
     match reply {
         Reply::Answer(response) => Ok(response.map(|body| {
             http_body_util::Full::new(body)
@@ -203,4 +228,354 @@ pub(super) fn subscriber(name: &str, url: &str) -> Subscriber {
         waiting_max: 1000,
         line: 1,
     }
+}
+
+/// A real store, and what is needed to follow it.
+struct Scene {
+    _dir: TempDir,
+    store: Store,
+    registry: Registry,
+    metrics: Metrics,
+    kept: u64,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config::Store {
+            location: config::Location::Sqlite(dir.path().join("feed.db")),
+            keep_events: Duration::from_secs(3600),
+            keep_webhooks: Duration::from_secs(3600),
+            keep_attempts: Duration::from_secs(3600),
+            queue_max: 1024,
+        };
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        Self {
+            _dir: dir,
+            store: Store::open(&config).await.unwrap(),
+            registry,
+            metrics,
+            kept: 0,
+        }
+    }
+
+    async fn start(&self, subscribers: impl IntoIterator<Item = Subscriber>) -> Outbound {
+        Outbound::start(self.store.clone(), subscribers.into_iter().collect(), &self.metrics)
+            .await
+            .unwrap()
+    }
+
+    async fn keep(&mut self, subject: &str) -> EventId {
+        self.kept += 1;
+        let id = EventId::derive("magpipe", &self.kept.to_string());
+        let event = Event {
+            id,
+            kind: if subject.starts_with("mail/") {
+                "email.received"
+            } else {
+                "call.completed"
+            }
+            .into(),
+            subject: subject.into(),
+            time: clock::now(),
+            facts: Facts::default(),
+            open_json: format!(r#"{{"id":"{id}","subject":"{subject}""#).into_bytes(),
+        };
+        let webhook = RawWebhook {
+            route: "magpipe".into(),
+            received_at: clock::now(),
+            method: "POST".into(),
+            target: "/hooks/magpipe".into(),
+            headers: Vec::new(),
+            peer: None,
+            body: Bytes::new(),
+            form: String::new(),
+            payload: None,
+        };
+        let receipt = self
+            .store
+            .keep(Submission {
+                webhook,
+                outcome: Mapped::Events(vec![event]),
+            })
+            .await
+            .unwrap();
+        assert!(matches!(receipt, Receipt::Events(_)));
+        id
+    }
+
+    async fn attempts(&self, id: EventId, subscriber: &str) -> Vec<Attempt> {
+        let attempts = self
+            .store
+            .history()
+            .attempts(id, Some(subscriber.into()))
+            .await
+            .unwrap();
+        attempts.into_iter().map(|(_, attempt)| attempt).collect()
+    }
+
+    async fn in_state(&self, state: DeliveryState) -> Vec<u64> {
+        let query = Query {
+            state: Some(state),
+            limit: 1000,
+            ..Query::default()
+        };
+        self.store
+            .history()
+            .deliveries(query)
+            .await
+            .unwrap()
+            .iter()
+            .map(|delivery| delivery.seq)
+            .collect()
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+fn ids(seen: &[Seen]) -> Vec<String> {
+    seen.iter().map(|seen| seen.id().to_owned()).collect()
+}
+
+/// A subscriber that fails this often and then gets well.
+fn fails_first(times: usize) -> impl Fn(&Seen) -> Reply + Send + Sync + 'static {
+    let count = AtomicUsize::new(0);
+    move |_| {
+        Reply::status(if count.fetch_add(1, Ordering::Relaxed) < times {
+            500
+        } else {
+            204
+        })
+    }
+}
+
+#[tokio::test]
+async fn every_event_arrives_signed_and_is_recorded() {
+    let mut scene = Scene::new().await;
+    let server = Scripted::start(|_| Reply::status(204).body(Vec::new())).await;
+    let crm = subscriber("crm", &server.url);
+    let outbound = scene.start([crm.clone()]).await;
+    let mut expected = Vec::new();
+    for number in 0..40 {
+        expected.push(scene.keep(&format!("call/{}", number % 4)).await);
+    }
+    let seen = server.saw(40).await;
+    outbound.stop(PATIENCE).await;
+
+    for seen in &seen {
+        sign::verify(&crm.secrets, &seen.headers, &seen.body, clock::now()).unwrap();
+    }
+    for call in 0..4 {
+        let of_call: Vec<_> = expected.iter().skip(call).step_by(4).map(ToString::to_string).collect();
+        let arrived: Vec<_> = ids(&seen).into_iter().filter(|id| of_call.contains(id)).collect();
+        assert_eq!(arrived, of_call);
+    }
+    let progress = scene.store.progress("crm").await.unwrap();
+    assert_eq!((progress.cursor, progress.waiting.len()), (40, 0));
+    let attempts = scene.attempts(expected[7], "crm").await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(
+        (attempts[0].outcome.as_str(), attempts[0].status),
+        ("delivered", Some(204))
+    );
+
+    let metrics = scene.metrics();
+    for line in [
+        r#"callfeed_deliveries_total{subscriber="crm",outcome="delivered"} 40"#,
+        r#"callfeed_delivery_seconds_count{subscriber="crm"} 40"#,
+        r#"callfeed_lag_events{subscriber="crm"} 0"#,
+        r#"callfeed_waiting{subscriber="crm"} 0"#,
+        r#"callfeed_in_flight{subscriber="crm"} 0"#,
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_subscriber_costs_the_others_nothing() {
+    let mut scene = Scene::new().await;
+    let (dead, well) = (
+        Scripted::start(|_| Reply::Stall).await,
+        Scripted::start(|_| Reply::status(200)).await,
+    );
+    let mut stalled = subscriber("dead", &dead.url);
+    stalled.waiting_max = 10;
+    stalled.timeout = PATIENCE * 10;
+    let outbound = scene.start([stalled, subscriber("well", &well.url)]).await;
+    for number in 0..50 {
+        scene.keep(&format!("call/{number}")).await;
+    }
+    well.saw(50).await;
+    assert_eq!(dead.saw(8).await.len(), 8);
+    outbound.stop(Duration::ZERO).await;
+
+    // What nobody answered is still to be delivered.
+    let progress = scene.store.progress("dead").await.unwrap();
+    assert_eq!(progress.cursor, 0);
+    assert_eq!(scene.store.progress("well").await.unwrap().cursor, 50);
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_the_record_ends() {
+    let mut scene = Scene::new().await;
+    let server = Scripted::start(fails_first(1)).await;
+    let mut crm = subscriber("crm", &server.url);
+    // Long enough that the second attempt is made by the second run.
+    crm.schedule = vec![Duration::ZERO, Duration::from_secs(2)];
+    let outbound = scene.start([crm.clone()]).await;
+    let first = scene.keep("call/1").await;
+    server.saw(1).await;
+    outbound.stop(PATIENCE).await;
+    let second = scene.keep("call/1").await;
+    let third = scene.keep("call/2").await;
+    assert_eq!(scene.in_state(DeliveryState::Waiting).await, [1]);
+
+    let outbound = scene.start([crm]).await;
+    let seen = server.saw(4).await;
+    outbound.stop(PATIENCE).await;
+    assert_eq!(ids(&seen), [first, third, first, second].map(|id| id.to_string()));
+    let numbers: Vec<_> = scene
+        .attempts(first, "crm")
+        .await
+        .iter()
+        .map(|attempt| attempt.number)
+        .collect();
+    assert!(numbers == [1, 2] || numbers == [2, 1], "{numbers:?}");
+    assert_eq!(scene.store.progress("crm").await.unwrap().waiting, []);
+}
+
+#[tokio::test]
+async fn after_a_crash_the_same_events_come_again() {
+    let mut scene = Scene::new().await;
+    let silent = Scripted::start(|_| Reply::Stall).await;
+    // The loops live in a runtime that goes down without a word.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let (store, metrics, crm) = (
+        scene.store.clone(),
+        scene.metrics.clone(),
+        subscriber("crm", &silent.url),
+    );
+    let starting = runtime.handle().clone();
+    let outbound = tokio::task::spawn_blocking(move || starting.block_on(Outbound::start(store, vec![crm], &metrics)));
+    let outbound = outbound.await.unwrap().unwrap();
+    let expected = [scene.keep("call/1").await, scene.keep("call/2").await].map(|id| id.to_string());
+    silent.saw(2).await;
+    runtime.shutdown_background();
+    drop(outbound);
+
+    let server = Scripted::start(|_| Reply::status(200)).await;
+    let outbound = scene.start([subscriber("crm", &server.url)]).await;
+    let mut arrived = ids(&server.saw(2).await);
+    arrived.sort_by_key(|id| expected.iter().position(|other| other == id));
+    assert_eq!(arrived, expected);
+    outbound.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_ends_within_the_grace_is_not_repeated_and_what_does_not_is() {
+    let mut scene = Scene::new().await;
+    let server = Scripted::start(|seen| match seen.body.windows(6).any(|part| part == b"call/1") {
+        true => Reply::status(200),
+        false => Reply::Stall,
+    })
+    .await;
+    let outbound = scene.start([subscriber("crm", &server.url)]).await;
+    let (_, second) = (scene.keep("call/1").await, scene.keep("call/2").await);
+    server.saw(2).await;
+    outbound.stop(Duration::from_millis(50)).await;
+    let progress = scene.store.progress("crm").await.unwrap();
+    assert_eq!((progress.cursor, progress.waiting.len()), (1, 0));
+
+    let server = Scripted::start(|_| Reply::status(200)).await;
+    let outbound = scene.start([subscriber("crm", &server.url)]).await;
+    assert_eq!(ids(&server.saw(1).await), [second.to_string()]);
+    outbound.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_spent_delivery_is_dead_on_record_and_can_be_replayed() {
+    let mut scene = Scene::new().await;
+    let server = Scripted::start(fails_first(3)).await;
+    let crm = subscriber("crm", &server.url);
+    let outbound = scene.start([crm]).await;
+    let (first, second) = (scene.keep("call/1").await, scene.keep("call/1").await);
+    let seen = server.saw(4).await;
+    assert_eq!(ids(&seen), [first, first, first, second].map(|id| id.to_string()));
+    while scene.in_state(DeliveryState::Dead).await != [1] {
+        tokio::task::yield_now().await;
+    }
+
+    let replayed = Waiting {
+        seq: 1,
+        subject: "call/1".into(),
+        attempts: 3,
+        due_at: clock::now(),
+    };
+    let replay = Settlement {
+        subscriber: "crm".into(),
+        waiting: vec![replayed],
+        ..Settlement::default()
+    };
+    scene.store.settle(replay).await.unwrap();
+    outbound.look_again("crm");
+    assert_eq!(server.saw(5).await[4].id(), first.as_str());
+    outbound.stop(PATIENCE).await;
+    assert!(scene.in_state(DeliveryState::Dead).await.is_empty());
+    assert!(scene.in_state(DeliveryState::Waiting).await.is_empty());
+    assert_eq!(scene.store.progress("crm").await.unwrap().waiting, []);
+}
+
+#[tokio::test]
+async fn a_subscriber_that_is_gone_stops_until_it_is_resumed() {
+    let mut scene = Scene::new().await;
+    let count = AtomicUsize::new(0);
+    let server = Scripted::start(move |_| {
+        Reply::status(if count.fetch_add(1, Ordering::Relaxed) == 0 {
+            410
+        } else {
+            200
+        })
+    })
+    .await;
+    let crm = subscriber("crm", &server.url);
+    let outbound = scene.start([crm.clone()]).await;
+    let first = scene.keep("call/1").await;
+    server.saw(1).await;
+    outbound.stop(PATIENCE).await;
+    assert!(scene.store.progress("crm").await.unwrap().stopped.is_some());
+
+    // Also a restart does not make it go on.
+    let outbound = scene.start([crm]).await;
+    let second = scene.keep("call/2").await;
+    scene.store.resume("crm").await.unwrap();
+    assert_eq!(server.seen().len(), 1);
+    outbound.look_again("crm");
+    let mut arrived = ids(&server.saw(3).await)[1..].to_vec();
+    arrived.sort_by_key(|id| *id == second.to_string());
+    assert_eq!(arrived, [first, second].map(|id| id.to_string()));
+    outbound.stop(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn only_what_the_filter_passes_is_delivered() {
+    let mut scene = Scene::new().await;
+    let server = Scripted::start(|_| Reply::status(200)).await;
+    let mut crm = subscriber("crm", &server.url);
+    crm.filter.types = vec![Pattern::Prefix("email.".into())];
+    let outbound = scene.start([crm]).await;
+    scene.keep("call/1").await;
+    scene.keep("call/2").await;
+    let mail = scene.keep("mail/1").await;
+    assert_eq!(ids(&server.saw(1).await), [mail.to_string()]);
+    outbound.stop(PATIENCE).await;
+    assert_eq!(scene.store.progress("crm").await.unwrap().cursor, 3);
 }

@@ -1,0 +1,453 @@
+//! Follows the feed for one subscriber: does what [`Core`] decides, and tells it what came of it.
+//!
+//! The loop owns its state and waits for one thing at a time: something that happened, the feed's head, the next due
+//! time, the stop. Reading, recording and every attempt run beside it, so that it never waits for a disk or a socket.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, watch},
+    task::{self, AbortHandle, JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    deliver::{Attempted, Courier, Outcome, Reason},
+    dispatch::{Core, Due},
+    metrics::Meters,
+    schedule::NextStep,
+    sign::Signer,
+};
+use crate::{
+    clock,
+    config::Subscriber,
+    event::Kept,
+    store::{self, Progress, Store},
+};
+
+/// How long to leave the store alone after it failed.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// The longest sleep, so that a clock that was set does not hold a due delivery back for long.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// How often a loop that cannot read, and so does not watch the feed's head, measures how far it is behind.
+const MEASURE_EVERY: Duration = Duration::from_secs(10);
+
+/// What following takes. Shared by the loop and its attempts.
+pub(super) struct Follower {
+    subscriber: Subscriber,
+    store: Store,
+    signer: Signer,
+    courier: Courier,
+    meters: Meters,
+    /// Begin nothing new.
+    stop: CancellationToken,
+    /// Wait for nothing any more.
+    abandon: CancellationToken,
+    record_changed: Notify,
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower")
+            .field("subscriber", &self.subscriber.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Follower {
+    pub(super) fn new(
+        subscriber: Subscriber,
+        store: Store,
+        signer: Signer,
+        courier: Courier,
+        meters: Meters,
+        stop: CancellationToken,
+        abandon: CancellationToken,
+    ) -> Self {
+        Self {
+            subscriber,
+            store,
+            signer,
+            courier,
+            meters,
+            stop,
+            abandon,
+            record_changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn look_again(&self) {
+        self.record_changed.notify_one();
+    }
+
+    fn name(&self) -> &str {
+        &self.subscriber.name
+    }
+
+    /// Follows the feed until told to stop. A loop that broke down starts again where its record ends.
+    pub(super) async fn follow(self: Arc<Self>, progress: Progress) {
+        let mut known = Some(progress);
+        loop {
+            let progress = match known.take() {
+                Some(progress) => Ok(progress),
+                None => self.store.progress(self.name()).await,
+            };
+            match progress {
+                Ok(progress) => {
+                    let mut run = JoinSet::new();
+                    run.spawn(Loop::new(Arc::clone(&self), progress).run());
+                    match run.join_next().await {
+                        Some(Err(broken)) => {
+                            error!(subscriber = self.name(), error = %broken, "the loop broke down and starts again");
+                        }
+                        Some(Ok(())) | None => return,
+                    }
+                }
+                Err(error) => warn!(subscriber = self.name(), %error, "failed to read the subscriber's progress"),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = clock::sleep(STORE_PAUSE) => {}
+            }
+        }
+    }
+
+    /// One attempt, from the event to the outcome.
+    async fn attempt(self: Arc<Self>, due: Due) -> Happened {
+        let event = match due.event {
+            Some(event) => event,
+            None => match self.store.fetch(&[due.seq]).await.map(|mut events| events.pop()) {
+                Ok(Some(event)) => event,
+                Ok(None) => return Happened::Lost,
+                Err(error) => return Happened::Unread(error),
+            },
+        };
+        let began = clock::now();
+        let signed = self.signer.sign(&event, began);
+        Happened::Ended {
+            began,
+            attempted: self.courier.deliver(signed).await,
+        }
+    }
+}
+
+/// What a task beside the loop has to tell.
+enum Happened {
+    Ended {
+        began: Timestamp,
+        attempted: Attempted,
+    },
+    /// The event could not be read, so nothing was attempted.
+    Unread(store::Error),
+    /// The event is no longer in the store.
+    Lost,
+    Read(Result<Vec<Arc<Kept>>, store::Error>),
+    Recorded(Result<(), store::Error>),
+    LookedUp(Result<Progress, store::Error>),
+}
+
+struct Loop {
+    with: Arc<Follower>,
+    core: Core,
+    head: watch::Receiver<u64>,
+    tasks: JoinSet<Happened>,
+    /// The attempts among the tasks.
+    attempts: HashMap<task::Id, (Due, AbortHandle)>,
+    reading: Reading,
+    recording: Recording,
+    /// The record has to be looked up.
+    look_again: bool,
+    was_down: bool,
+}
+
+enum Reading {
+    Ready,
+    UnderWay,
+    /// The store failed, or had nothing before this head.
+    NotBefore {
+        at: Timestamp,
+    },
+    Closed,
+}
+
+enum Recording {
+    Ready,
+    /// A settlement or a look-up is with the store. They take turns, because one that overtakes the other would tell of
+    /// deliveries that are settled as if they were waiting.
+    UnderWay,
+    /// The store failed while we were stopping. What it does not know is delivered again.
+    GivenUp,
+}
+
+impl Loop {
+    fn new(with: Arc<Follower>, progress: Progress) -> Self {
+        Self {
+            core: Core::new(&with.subscriber, progress),
+            head: with.store.head(),
+            tasks: JoinSet::new(),
+            attempts: HashMap::new(),
+            reading: Reading::Ready,
+            recording: Recording::Ready,
+            look_again: false,
+            was_down: false,
+            with,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let now = clock::now();
+            if !self.is_stopping() {
+                self.attempt(now);
+                self.read(now);
+            }
+            self.record(now);
+            self.measure();
+            if self.is_over() {
+                return;
+            }
+            self.wait(now).await;
+        }
+    }
+
+    fn attempt(&mut self, now: Timestamp) {
+        while let Some(due) = self.core.next(now) {
+            // Only the attempt itself holds the event.
+            let known = Due { event: None, ..due };
+            let handle = self.tasks.spawn(Arc::clone(&self.with).attempt(due));
+            self.attempts.insert(handle.id(), (known, handle));
+        }
+    }
+
+    fn read(&mut self, now: Timestamp) {
+        match self.reading {
+            Reading::UnderWay | Reading::Closed => return,
+            Reading::NotBefore { at } if now < at => return,
+            Reading::NotBefore { at: _ } | Reading::Ready => self.reading = Reading::Ready,
+        }
+        let head = *self.head.borrow_and_update();
+        let (after, room) = (self.core.read_to(), self.core.room());
+        if head > after && room > 0 {
+            self.reading = Reading::UnderWay;
+            let store = self.with.store.clone();
+            self.tasks
+                .spawn(async move { Happened::Read(store.read(after, room).await) });
+        }
+    }
+
+    fn record(&mut self, now: Timestamp) {
+        match self.recording {
+            Recording::Ready => {}
+            Recording::UnderWay | Recording::GivenUp => return,
+        }
+        let store = self.with.store.clone();
+        let is_due = self.is_stopping() || self.core.settlement_due().is_some_and(|at| at <= now);
+        if is_due && let Some(settlement) = self.core.take_settlement(now) {
+            self.recording = Recording::UnderWay;
+            self.tasks
+                .spawn(async move { Happened::Recorded(store.settle(settlement).await) });
+        } else if self.look_again && !self.is_stopping() {
+            self.look_again = false;
+            self.recording = Recording::UnderWay;
+            let name = self.with.name().to_owned();
+            self.tasks
+                .spawn(async move { Happened::LookedUp(store.progress(&name).await) });
+        }
+    }
+
+    fn measure(&mut self) {
+        let lag = self.head.borrow().saturating_sub(self.core.cursor());
+        self.with.meters.levels(lag, self.core.waiting(), self.core.in_flight());
+        let is_down = self.core.is_down();
+        if is_down != self.was_down {
+            self.was_down = is_down;
+            let subscriber = self.with.name();
+            if is_down {
+                warn!(
+                    subscriber,
+                    "subscriber is down: one attempt at a time until one gets through"
+                );
+            } else {
+                info!(subscriber, "subscriber is back");
+            }
+        }
+    }
+
+    /// Waits until there may be something to do.
+    async fn wait(&mut self, now: Timestamp) {
+        let sleep = self
+            .wake_at(now)
+            .map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        let with = Arc::clone(&self.with);
+        let is_stopping = self.is_stopping();
+        tokio::select! {
+            Some(happened) = self.tasks.join_next_with_id() => {
+                self.happened(happened);
+                while let Some(happened) = self.tasks.try_join_next_with_id() {
+                    self.happened(happened);
+                }
+            }
+            changed = self.head.changed(), if !is_stopping && self.watches_head() => {
+                if changed.is_err() {
+                    // The store is closed, which ends the reading and leaves the rest to the stop.
+                    self.reading = Reading::Closed;
+                }
+            }
+            () = clock::sleep(sleep.unwrap_or_default().min(SLEEP_MAX)), if sleep.is_some() => {}
+            () = with.record_changed.notified() => self.look_again = true,
+            () = with.stop.cancelled(), if !is_stopping => {}
+            () = with.abandon.cancelled(), if is_stopping && !self.attempts.is_empty() => {
+                for (_, handle) in self.attempts.values() {
+                    handle.abort();
+                }
+                // Every one of them tells of its end, so this is not reached twice.
+                while let Some(happened) = self.tasks.join_next_with_id().await {
+                    self.happened(happened);
+                }
+            }
+        }
+    }
+
+    fn watches_head(&self) -> bool {
+        matches!(self.reading, Reading::Ready) && self.core.room() > 0
+    }
+
+    fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.is_stopping() {
+            return None;
+        }
+        let recording = match self.recording {
+            Recording::Ready => self.core.settlement_due(),
+            Recording::UnderWay | Recording::GivenUp => None,
+        };
+        let reading = match self.reading {
+            Reading::NotBefore { at } => Some(at),
+            Reading::Ready if !self.watches_head() => Some(after(now, MEASURE_EVERY)),
+            Reading::Ready | Reading::UnderWay | Reading::Closed => None,
+        };
+        [self.core.attempt_due(), recording, reading]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn happened(&mut self, happened: Result<(task::Id, Happened), JoinError>) {
+        let now = clock::now();
+        match happened {
+            Ok((id, happened)) => match (happened, self.attempts.remove(&id)) {
+                (Happened::Ended { began, attempted }, Some((due, _))) => self.ended(due, began, attempted, now),
+                (Happened::Unread(error), Some((due, _))) => {
+                    warn!(subscriber = self.with.name(), seq = due.seq, %error, "failed to read an event");
+                    self.core.postponed(due, after(now, STORE_PAUSE));
+                }
+                (Happened::Lost, Some((due, _))) => {
+                    warn!(
+                        subscriber = self.with.name(),
+                        seq = due.seq,
+                        "the event is gone, the delivery is dead"
+                    );
+                    self.core.lost(due, now);
+                }
+                (Happened::Read(read), None) => self.was_read(read, now),
+                (Happened::Recorded(recorded), None) => self.was_recorded(recorded, now),
+                (Happened::LookedUp(progress), None) => self.was_looked_up(progress),
+                (Happened::Ended { .. } | Happened::Unread(_) | Happened::Lost, None)
+                | (Happened::Read(_) | Happened::Recorded(_) | Happened::LookedUp(_), Some(_)) => {
+                    unreachable!("attempts, and only attempts, are listed")
+                }
+            },
+            Err(error) => match self.attempts.remove(&error.id()) {
+                Some((due, _)) if error.is_cancelled() => self.core.postponed(due, now),
+                Some((due, _)) => {
+                    error!(subscriber = self.with.name(), seq = due.seq, %error, "an attempt broke down");
+                    let attempted = Attempted {
+                        outcome: Outcome::failed(Reason::Internal),
+                        duration: Duration::ZERO,
+                        request_headers: String::new(),
+                        response: "the attempt broke down".to_owned(),
+                    };
+                    self.ended(due, now, attempted, now);
+                }
+                // Without its reading or recording the loop would stand still; it starts again instead.
+                None => panic!("a task of the store broke down: {error}"),
+            },
+        }
+    }
+
+    fn ended(&mut self, due: Due, began: Timestamp, attempted: Attempted, now: Timestamp) {
+        let (seq, number, took) = (due.seq, due.number, attempted.duration);
+        let (outcome, status) = (attempted.outcome.as_str(), attempted.outcome.status());
+        let step = self.core.ended(due, began, attempted, now, clock::chance());
+        self.with.meters.ended(step, took);
+        let subscriber = self.with.name();
+        match step {
+            NextStep::Done => debug!(subscriber, seq, number, status, "delivered"),
+            NextStep::Again(at) => debug!(subscriber, seq, number, outcome, status, again = %at, "failed to deliver"),
+            NextStep::Dead => warn!(
+                subscriber,
+                seq, number, outcome, status, "all attempts are spent, it is dead"
+            ),
+            NextStep::Stop => warn!(subscriber, seq, "subscriber answered 410 and is stopped"),
+        }
+    }
+
+    fn was_read(&mut self, read: Result<Vec<Arc<Kept>>, store::Error>, now: Timestamp) {
+        self.reading = match read {
+            // Not what the head promised; asking at once would be asking for ever.
+            Ok(events) if events.is_empty() => Reading::NotBefore {
+                at: after(now, STORE_PAUSE),
+            },
+            Ok(events) => {
+                self.core.feed(events, now);
+                Reading::Ready
+            }
+            Err(error) => {
+                warn!(subscriber = self.with.name(), %error, "failed to read the feed");
+                Reading::NotBefore {
+                    at: after(now, STORE_PAUSE),
+                }
+            }
+        };
+    }
+
+    fn was_recorded(&mut self, recorded: Result<(), store::Error>, now: Timestamp) {
+        self.recording = Recording::Ready;
+        match recorded {
+            Ok(()) => self.core.settled(),
+            Err(error) => {
+                warn!(subscriber = self.with.name(), %error, "failed to record deliveries");
+                self.core.not_settled(now);
+                if self.is_stopping() {
+                    self.recording = Recording::GivenUp;
+                }
+            }
+        }
+    }
+
+    fn was_looked_up(&mut self, progress: Result<Progress, store::Error>) {
+        self.recording = Recording::Ready;
+        match progress {
+            Ok(progress) => self.core.adopt(progress),
+            Err(error) => warn!(subscriber = self.with.name(), %error, "failed to look up the subscriber's record"),
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.with.stop.is_cancelled()
+    }
+
+    fn is_over(&self) -> bool {
+        let recorded = match self.recording {
+            Recording::Ready => self.core.is_at_rest(),
+            Recording::UnderWay => false,
+            Recording::GivenUp => true,
+        };
+        self.is_stopping() && self.core.in_flight() == 0 && recorded
+    }
+}
+
+fn after(now: Timestamp, pause: Duration) -> Timestamp {
+    now.checked_add(pause).unwrap_or(now)
+}
