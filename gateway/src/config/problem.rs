@@ -1,10 +1,10 @@
 //! What is wrong with a configuration: all of it at once, each with its place and what to do about it.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde::Serialize;
 
-use super::Config;
+use super::{Config, raw::Lines};
 
 /// One thing to change in the file. Never holds a secret, nor a value that may be one.
 ///
@@ -153,28 +153,5 @@ impl Checked {
         }
         problems.extend(self.warnings.iter().cloned());
         Problems::new(self.file.clone(), problems)
-    }
-}
-
-/// The line of every key in the file.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Lines(BTreeMap<String, usize>);
-
-impl Lines {
-    pub(super) fn insert(&mut self, path: String, line: usize) {
-        self.0.insert(path, line);
-    }
-
-    pub(super) fn line_of(&self, path: &str) -> usize {
-        let mut path = path;
-        loop {
-            if let Some(line) = self.0.get(path) {
-                return *line;
-            }
-            match path.rfind(['.', '[']) {
-                Some(end) => path = &path[..end],
-                None => return 0,
-            }
-        }
     }
 }

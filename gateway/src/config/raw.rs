@@ -4,9 +4,11 @@
 //! A take that fails has reported why and gives `None` or the default; the reader goes on to the next key. What it
 //! makes in the end counts only when [`Document::finish`] has no error. Nothing here knows what a key means.
 
+mod place;
+mod syntax;
+
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
     fmt::{Display, Write as _},
     ops::{Range, RangeInclusive},
     time::Duration,
@@ -19,7 +21,12 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::problem::{Lines, Problem, Severity};
+pub(super) use self::place::Lines;
+use self::{
+    place::{Labels, Places, join, numbered},
+    syntax::explain,
+};
+use super::problem::{Problem, Severity};
 
 /// A parsed file and the problems found in it so far.
 pub(super) struct Document<'a> {
@@ -44,8 +51,8 @@ pub(super) struct Report {
 #[cfg(test)]
 #[derive(Default)]
 pub(super) struct Keys {
-    pub(super) known: BTreeSet<String>,
-    pub(super) found: BTreeSet<String>,
+    pub(super) known: std::collections::BTreeSet<String>,
+    pub(super) found: std::collections::BTreeSet<String>,
 }
 
 impl<'a> Document<'a> {
@@ -54,9 +61,7 @@ impl<'a> Document<'a> {
         let root = root.into_inner();
         let places = Places::new(text);
 
-        let mut lines = Lines::default();
-        map_table(&root, "", &places, &mut lines);
-
+        let lines = Lines::of(&root, &places);
         let (problems, doubtful) = explain(errors, text, &places);
         let report = Report {
             lines,
@@ -544,36 +549,6 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Names the blocks of one kind: by their `name` where that tells them apart, else by their number.
-struct Labels<'a> {
-    kind: &'a str,
-    index: usize,
-    seen: BTreeSet<String>,
-}
-
-impl<'a> Labels<'a> {
-    fn new(kind: &'a str) -> Self {
-        Self {
-            kind,
-            index: 0,
-            seen: BTreeSet::new(),
-        }
-    }
-
-    fn next(&mut self, block: &DeValue<'_>) -> String {
-        let name = block
-            .as_table()
-            .and_then(|entries| entries.get("name")?.get_ref().as_str());
-        let name = name.filter(|name| is_name(name) && self.seen.insert((*name).to_owned()));
-        let label = match name {
-            Some(name) => format!("{}[{name}]", self.kind),
-            None => numbered(self.kind, self.index),
-        };
-        self.index += 1;
-        label
-    }
-}
-
 /// The names of routes, plugins and subscribers: they stand in URLs, ids, labels and paths.
 pub(super) fn is_name(text: &str) -> bool {
     text.len() <= 63
@@ -581,149 +556,6 @@ pub(super) fn is_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
-}
-
-fn numbered(path: &str, index: usize) -> String {
-    format!("{path}[#{}]", index + 1)
-}
-
-fn join(path: &str, key: &str) -> String {
-    let plain = !key.is_empty()
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    let key = if plain { key.to_owned() } else { quote(key) };
-    if path.is_empty() { key } else { format!("{path}.{key}") }
-}
-
-/// The parser's errors as problems, and the lines of the blocks they make doubtful.
-fn explain(errors: Vec<toml::de::Error>, text: &str, places: &Places<'_>) -> (Vec<Problem>, Vec<Range<usize>>) {
-    let mut by_line: BTreeMap<usize, Vec<(usize, &str, &str)>> = BTreeMap::new();
-    for error in &errors {
-        let span = error.span().unwrap_or(text.len()..text.len());
-        let (line, column) = places.of(span.start);
-        let written = text.get(span).unwrap_or_default().trim();
-        by_line
-            .entry(line)
-            .or_default()
-            .push((column, error.message(), written));
-    }
-
-    let (mut problems, mut doubtful) = (Vec::new(), Vec::new());
-    let mut last = 0;
-    for (line, errors) in by_line {
-        // A bracket left open trips the parser on every line after.
-        let follows = last + 1 == line
-            && errors
-                .iter()
-                .any(|(_, message, _)| message.starts_with("missing comma"));
-        last = line;
-        // One mistake often trips it several times on its line.
-        let Some((column, message, written)) = errors.into_iter().min().filter(|_| !follows) else {
-            continue;
-        };
-        if message == "duplicate key" {
-            let remedy = "keep one of the two; several blocks of a kind are written [[…]]";
-            problems.push(Problem::new(
-                line,
-                "",
-                format!("{} is set a second time", quote(written)),
-                remedy,
-            ));
-            continue;
-        }
-        doubtful.push(places.block_around(line));
-        let (what, wanted) = message.split_once(", expected ").unwrap_or((message, ""));
-        let (what, remedy) = match what {
-            _ if places.is_header(line) && !what.starts_with("unclosed") => (
-                "a header is in the wrong place",
-                "close the brackets and quotes above it".to_owned(),
-            ),
-            "string values must be quoted" if written.is_empty() => ("a value is missing", String::new()),
-            "string values must be quoted" => ("text without quotes", String::new()),
-            // A word that starts like true, false, inf or nan.
-            "invalid boolean" | "invalid float" if written.starts_with(|first: char| first.is_ascii_alphabetic()) => {
-                ("text without quotes", String::new())
-            }
-            _ if wanted.is_empty() || wanted == "nothing" => (what, String::new()),
-            _ => (what, format!("expected {wanted}")),
-        };
-        problems.push(Problem::new(
-            line,
-            "",
-            format!("not TOML at column {column}: {what}"),
-            remedy,
-        ));
-    }
-    (problems, doubtful)
-}
-
-/// Notes the line of every key, block and item under `path`.
-fn map_table(entries: &DeTable<'_>, path: &str, places: &Places<'_>, lines: &mut Lines) {
-    for (key, node) in entries {
-        let path = join(path, key.get_ref());
-        lines.insert(path.clone(), places.of(key.span().start).0);
-        map_value(node.get_ref(), &path, places, lines);
-    }
-}
-
-fn map_value(node: &DeValue<'_>, path: &str, places: &Places<'_>, lines: &mut Lines) {
-    match node {
-        DeValue::Table(entries) => map_table(entries, path, places, lines),
-        DeValue::Array(nodes) => {
-            let mut labels = Labels::new(path);
-            for (index, node) in nodes.iter().enumerate() {
-                let at_top = !path.contains(['.', '[']);
-                let path = if at_top {
-                    labels.next(node.get_ref())
-                } else {
-                    numbered(path, index)
-                };
-                lines.insert(path.clone(), places.of(node.span().start).0);
-                map_value(node.get_ref(), &path, places, lines);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Turns offsets into lines and columns.
-struct Places<'a> {
-    text: &'a str,
-    starts: Vec<usize>,
-}
-
-impl<'a> Places<'a> {
-    fn new(text: &'a str) -> Self {
-        let ends = text
-            .bytes()
-            .enumerate()
-            .filter(|(_, byte)| *byte == b'\n')
-            .map(|(end, _)| end + 1);
-        Self {
-            text,
-            starts: std::iter::once(0).chain(ends).collect(),
-        }
-    }
-
-    /// Line and column, both counted from 1.
-    fn of(&self, offset: usize) -> (usize, usize) {
-        let line = self.starts.partition_point(|start| *start <= offset);
-        let before = self.text.get(self.starts[line - 1]..offset).unwrap_or_default();
-        (line, before.chars().count() + 1)
-    }
-
-    /// The lines from the header before `line` to that of the next block. An error in a header may come from a bracket
-    /// left open in the block before.
-    fn block_around(&self, line: usize) -> Range<usize> {
-        let first = (1..line).rev().find(|line| self.is_header(*line)).unwrap_or(1);
-        let end = self.starts.len() + 1;
-        first..(line + 1..end).find(|line| self.is_header(*line)).unwrap_or(end)
-    }
-
-    fn is_header(&self, line: usize) -> bool {
-        self.text[self.starts[line - 1]..].starts_with('[')
-    }
 }
 
 /// The candidate that `text` was probably meant to be.
