@@ -34,17 +34,28 @@ pub(crate) fn verify(request: &Request) -> Result<Verdict, Rejection> {
     let recipes = recipes(&options)?;
     let variables = variables(request);
 
-    let messages = messages(&recipes, &variables);
-    let tried = candidates(&messages, &request.urls);
-    for candidate in &tried {
-        match crypto::verify_hmac(SECRET, ALGORITHM, &candidate.parts(), &signature) {
-            Ok(()) => return accept(candidate.recipe, &variables),
-            Err(Failure::Mismatch) => {}
-            Err(failure) => return Err(failure.into()),
+    // One at a time: a real webhook is usually done after the first, and a long body makes every one of them costly.
+    let mut tried: Vec<(Recipe, Message)> = Vec::new();
+    for recipe in recipes {
+        // Two readings that give the same string count as the first of them.
+        let Some(message) = recipe
+            .message(&variables)
+            .filter(|message| tried.iter().all(|(_, known)| known != message))
+        else {
+            continue;
+        };
+        for candidate in candidates(recipe, &message, &request.urls) {
+            match crypto::verify_hmac(SECRET, ALGORITHM, &candidate.parts(), &signature) {
+                Ok(()) => return accept(recipe, &variables),
+                Err(Failure::Mismatch) => {}
+                Err(failure) => return Err(failure.into()),
+            }
         }
+        tried.push((recipe, message));
     }
     let tried: Vec<String> = tried
         .iter()
+        .flat_map(|(recipe, message)| candidates(*recipe, message, &request.urls))
         .map(|candidate| candidate.describe(request.bytes()))
         .collect();
     let body = match variables {
@@ -94,19 +105,6 @@ fn variables(request: &Request) -> Variables<'_> {
     }
 }
 
-/// Every distinct message. Two readings that give the same one count as the first of them.
-fn messages(recipes: &[Recipe], variables: &Variables<'_>) -> Vec<(Recipe, Message)> {
-    let mut messages: Vec<(Recipe, Message)> = Vec::new();
-    for &recipe in recipes {
-        if let Some(message) = recipe.message(variables)
-            && !messages.iter().any(|(_, known)| *known == message)
-        {
-            messages.push((recipe, message));
-        }
-    }
-    messages
-}
-
 /// A string that may have been signed.
 struct Candidate<'a> {
     recipe: Recipe,
@@ -115,23 +113,17 @@ struct Candidate<'a> {
     url: Option<(usize, &'a str)>,
 }
 
-fn candidates<'a>(messages: &'a [(Recipe, Message)], urls: &'a [String]) -> Vec<Candidate<'a>> {
-    let over_urls = |(recipe, message): &'a (Recipe, Message)| {
-        let urls = match message {
-            Message::Body => vec![None],
-            Message::UrlThen(_) | Message::UrlThenBody => urls
-                .iter()
-                .enumerate()
-                .map(|(at, url)| Some((at, url.as_str())))
-                .collect(),
-        };
-        urls.into_iter().map(|url| Candidate {
-            recipe: *recipe,
-            message,
-            url,
-        })
+/// The message with each URL, or by itself where it has none.
+fn candidates<'a>(recipe: Recipe, message: &'a Message, urls: &'a [String]) -> impl Iterator<Item = Candidate<'a>> {
+    let (alone, urls) = match message {
+        Message::Body => (Some(None), &[][..]),
+        Message::UrlThen(_) | Message::UrlThenBody => (None, urls),
     };
-    messages.iter().flat_map(over_urls).collect()
+    let numbered = urls.iter().enumerate().map(|(at, url)| Some((at, url.as_str())));
+    alone
+        .into_iter()
+        .chain(numbered)
+        .map(move |url| Candidate { recipe, message, url })
 }
 
 impl Candidate<'_> {
