@@ -94,6 +94,100 @@ pub fn cases<P: Provider>(dir: impl AsRef<Path>) {
     assert!(failures.is_empty(), "{failures}");
 }
 
+/// Maps every sample of a directory of [`cases`] again and again, each time with one member of its JSON body missing, or
+/// of another type or an odd value. Samples are the cases whose name does not begin with `oddity-`.
+///
+/// A provider may send anything one day. Whatever it is has to become a valid event with nothing lost, or be refused:
+/// never a panic, and never an event that the gateway has to quarantine.
+///
+/// # Panics
+///
+/// When a mapping fails that way, and when a file cannot be read.
+pub fn substitutions<P: Provider>(dir: impl AsRef<Path>) {
+    let dir = dir.as_ref();
+    let descriptor = P::describe();
+    let schema: Value = serde_json::from_str(include_str!("../../../../schemas/event/v1/call-event.schema.json"))
+        .expect("the event schema is JSON");
+    let schema = jsonschema::validator_for(&schema).expect("the event schema is a schema");
+    let odd = json!([
+        null, true, false, "", "x", "0", " 7 ", "2023-02-30", -1, 0, 7, 1.5, 1e300, 18446744073709551615u64, [], {}, [null],
+        ["x"], [[]], [{}], {"": ""}, {"id": {}}
+    ]);
+    let odd = odd.as_array().expect("it is written as one");
+
+    let mut count = 0;
+    for case in directories(dir) {
+        let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("oddity-") {
+            continue;
+        }
+        let route = Route::read(&descriptor, &[dir.join("route.toml"), case.join("route.toml")]);
+        let text = fs::read(case.join("request.http")).expect("a case has a request");
+        let mut request = route.request(&descriptor, &text);
+        let Ok(sample) = serde_json::from_slice::<Value>(request.bytes()) else {
+            continue;
+        };
+        let mut places = Vec::new();
+        pointers(&sample, String::new(), &mut places);
+        for place in places {
+            for value in odd.iter().map(Some).chain([None]) {
+                let mut body = sample.clone();
+                replace(&mut body, &place, value);
+                request.body = Body::Text(body.to_string());
+                let host = TestHost {
+                    options: route.options.to_string(),
+                    body: request.bytes().to_vec(),
+                    ..TestHost::default()
+                };
+                if let Outcome::Accepted(Accepted { events, ack: _ }) =
+                    with_host(host, || crate::normalize::<P>(&request, None))
+                {
+                    let form = String::new();
+                    let problems = Answer::Accepted { form, events }.problems(&descriptor, &schema, &request);
+                    assert!(problems.is_empty(), "{name} with {value:?} at {place}: {problems:#?}");
+                }
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 0, "no JSON samples in {}", dir.display());
+}
+
+/// A JSON pointer to everything in a document but the document itself.
+fn pointers(value: &Value, at: String, found: &mut Vec<String>) {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(members) => {
+            let escaped = |key: &String| key.replace('~', "~0").replace('/', "~1");
+            members.iter().map(|(key, value)| (escaped(key), value)).collect()
+        }
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(at, item)| (at.to_string(), item))
+            .collect(),
+        _ => Vec::new(),
+    };
+    for (key, value) in inner {
+        let at = format!("{at}/{key}");
+        found.push(at.clone());
+        pointers(value, at, found);
+    }
+}
+
+/// Puts another value at a place, or takes away what is there.
+fn replace(body: &mut Value, place: &str, value: Option<&Value>) {
+    if let Some(value) = value {
+        *body.pointer_mut(place).expect("the place is in the body") = value.clone();
+        return;
+    }
+    let (parent, key) = place.rsplit_once('/').expect("a place begins with a slash");
+    match body.pointer_mut(parent).expect("the place is in the body") {
+        Value::Object(members) => _ = members.remove(&key.replace("~1", "/").replace("~0", "~")),
+        Value::Array(items) => _ = items.remove(key.parse().expect("an item's place is its number")),
+        _ => {}
+    }
+}
+
 fn directories(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).expect("the directory of cases can be read");
     let mut paths: Vec<_> = entries
