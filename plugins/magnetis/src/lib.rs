@@ -120,4 +120,9 @@ mod tests {
     fn cases() {
         callfeed_plugin::testing::cases::<Magnetis>(concat!(env!("CARGO_MANIFEST_DIR"), "/cases"));
     }
+
+    #[test]
+    fn a_member_of_another_type_does_no_harm() {
+        callfeed_plugin::testing::substitutions::<Magnetis>(concat!(env!("CARGO_MANIFEST_DIR"), "/cases"));
+    }
 }

@@ -241,7 +241,8 @@ impl Reading {
             forwarded_to: self.party(data, &["recipient_number", "recipientnumber"], "", ""),
             talk_seconds: between(&answered_at, &completed_at),
             // The duration counts from the first step to the last.
-            ended_at: completed_at.or_else(|| Time::from_ms(started_at.as_ref()?.ms() + (duration? * 1000.0) as i64)),
+            ended_at: completed_at
+                .or_else(|| Time::from_ms(started_at.as_ref()?.ms().saturating_add((duration? * 1000.0) as i64))),
             duration_seconds: duration.and_then(|duration| {
                 data.take_i64("duration");
                 Seconds::new(duration)

@@ -109,4 +109,9 @@ mod tests {
     fn cases() {
         callfeed_plugin::testing::cases::<TopCalls>(concat!(env!("CARGO_MANIFEST_DIR"), "/cases"));
     }
+
+    #[test]
+    fn a_member_of_another_type_does_no_harm() {
+        callfeed_plugin::testing::substitutions::<TopCalls>(concat!(env!("CARGO_MANIFEST_DIR"), "/cases"));
+    }
 }
