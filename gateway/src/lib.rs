@@ -7,8 +7,31 @@
 //! outbound   read the feed → filter → sign → deliver → record
 //! ```
 
-pub mod clock;
+/// What the configuration means; whatever exists has been proved.
 pub mod config;
+/// The nouns and their ids; no I/O.
 pub mod event;
-pub mod outbound;
+/// Opens the rooms in order, closes them in reverse.
+pub mod gateway;
+
+/// From a provider's request to a durable event; answers only then.
+pub mod inbound;
+/// WebAssembly components that authenticate and map; only the host's own proof counts.
+pub mod plugin;
+/// Durable before it answers; the two roads meet here only.
 pub mod store;
+/// From the feed to every subscriber, at least once, in order per call.
+pub mod outbound;
+/// Forgets what has been kept long enough.
+pub mod retention;
+
+/// The operator's address.
+pub mod admin;
+/// The commands.
+pub mod cli;
+/// The only door to now, sleep and chance.
+pub mod clock;
+/// The providers' side, for `demo` and `send`.
+pub mod simulate;
+/// Logs.
+pub mod telemetry;

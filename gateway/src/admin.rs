@@ -1,0 +1,136 @@
+//! The operator's address: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Health tells that the process runs, readiness that it takes webhooks; both say nothing else and need no token.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{clock, config};
+
+/// The content type that goes with the text `prometheus-client` writes.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What the operator's address shows.
+#[derive(Debug)]
+pub struct Admin {
+    registry: Registry,
+    ready: Arc<AtomicBool>,
+    /// Digest of the token, for a comparison that takes the same time whatever is presented.
+    token: Option<[u8; 32]>,
+}
+
+impl Admin {
+    pub fn new(config: &config::Admin, registry: Registry, ready: Arc<AtomicBool>) -> Self {
+        let token = config.token.as_ref().map(|token| Sha256::digest(token.expose()).into());
+        Self { registry, ready, token }
+    }
+
+    /// # Errors
+    ///
+    /// When the address is taken or not ours.
+    pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+        TcpListener::bind(address)
+            .await
+            .with_context(|| format!("failed to listen on {address} (admin.listen); is another process using it?"))
+    }
+
+    /// Serves until told to stop.
+    pub async fn run(self, socket: TcpListener, stop: CancellationToken) {
+        let this = Arc::new(self);
+        let connections = TaskTracker::new();
+        loop {
+            let stream = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = socket.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!(%error, "failed to accept a connection on the admin address");
+                        clock::sleep(std::time::Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            let (this, stop) = (Arc::clone(&this), stop.clone());
+            connections.spawn(async move {
+                let service = service_fn(move |request| {
+                    let answer = this.answer(&request);
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    _ = connection => {}
+                }
+            });
+        }
+        connections.close();
+        connections.wait().await;
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+        }
+        match request.uri().path() {
+            "/healthz" => plain(StatusCode::OK, "ok\n"),
+            "/readyz" if self.ready.load(Ordering::Acquire) => plain(StatusCode::OK, "ready\n"),
+            "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/metrics" if !self.allowed(request) => {
+                let mut answer = plain(StatusCode::UNAUTHORIZED, "the admin token is needed\n");
+                answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                answer
+            }
+            "/metrics" => {
+                let mut text = String::new();
+                match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+                    Ok(()) => {
+                        let mut answer = Response::new(Full::from(text));
+                        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
+                        answer
+                    }
+                    Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n"),
+                }
+            }
+            _ => plain(StatusCode::NOT_FOUND, "callfeed admin: /healthz /readyz /metrics\n"),
+        }
+    }
+
+    fn allowed(&self, request: &Request<Incoming>) -> bool {
+        let Some(token) = &self.token else { return true };
+        let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        presented.is_some_and(|presented| bool::from(Sha256::digest(presented).as_slice().ct_eq(token)))
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::from(text));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}

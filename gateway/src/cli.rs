@@ -1,0 +1,143 @@
+//! The commands. Tables for people on a terminal, `--json` for programs, exit codes that mean something.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{self, Checked, Problems},
+    telemetry,
+};
+
+mod check;
+mod deliveries;
+mod demo;
+mod events;
+mod quarantine;
+mod secret;
+mod send;
+mod serve;
+mod table;
+
+/// One gateway between many call providers and many consumers: receives webhooks of any provider, keeps them durably,
+/// and passes one kind of signed event on to every subscriber.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.\n\n\
+    Start here:\n  callfeed demo                          see five providers turn into one feed\n  \
+    callfeed check --config callfeed.toml  is the configuration right?\n  \
+    callfeed serve --config callfeed.toml  run it")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines look on standard error; CALLFEED_LOG=debug sets how many there are.
+    #[arg(long, global = true, value_enum, default_value = "auto", help_heading = "Logging")]
+    log_format: telemetry::Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(serve::Args),
+    /// Check a configuration, with its plugins and secrets, without starting anything.
+    Check(check::Args),
+    /// Watch the sample webhooks of all five providers turn into one feed.
+    Demo(demo::Args),
+    /// Send a signed test webhook to a route, or a test event to a subscriber.
+    Send(send::Args),
+    /// List or show events of the feed.
+    Events(events::Args),
+    /// List deliveries, or show every attempt of one event.
+    Deliveries(deliveries::Args),
+    /// List or show authentic webhooks that could not become events.
+    Quarantine(quarantine::Args),
+    /// Make secrets.
+    Secret(secret::Args),
+}
+
+/// The file that says everything.
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(long = "config", short = 'c', value_name = "FILE", default_value = "callfeed.toml", env = "CALLFEED_CONFIG")]
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    /// Reads the file, or says everything that is wrong with it.
+    fn load(&self) -> Result<Checked, Failure> {
+        config::load(&self.path).map_err(Failure::Config)
+    }
+}
+
+/// Why a command ends without having done what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 2.
+    Config(Problems),
+    /// Exit code 1.
+    Failed(anyhow::Error),
+    /// Exit code 2; the problems have been said.
+    ConfigSaid,
+    /// Exit code 1; the command has said what there is to say.
+    Silent,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Runs one command and says how it went.
+pub async fn run(cli: Cli) -> ExitCode {
+    let level = match cli.command {
+        Command::Serve(_) => "info",
+        _ => "warn",
+    };
+    telemetry::log_to_stderr(cli.log_format, level);
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Check(args) => check::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Send(args) => send::run(args).await,
+        Command::Events(args) => events::run(args).await,
+        Command::Deliveries(args) => deliveries::run(args).await,
+        Command::Quarantine(args) => quarantine::run(args).await,
+        Command::Secret(args) => secret::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Silent) => ExitCode::FAILURE,
+        Err(Failure::ConfigSaid) => ExitCode::from(2),
+        Err(Failure::Failed(error)) => fail(&error),
+        Err(Failure::Config(problems)) => {
+            say_error(&problems.to_string());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Says why the process ends, causes included.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    say_error(&format!("callfeed: {error:#}"));
+    ExitCode::FAILURE
+}
+
+/// A line on standard output. A reader that went away, as `head` does, is no failure.
+fn say(line: &str) {
+    drop(writeln!(std::io::stdout().lock(), "{line}"));
+}
+
+fn say_error(line: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
+
+/// The file's name for messages.
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,205 @@
+//! `callfeed send`.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{ConfigFile, Failure, say};
+use crate::{
+    clock,
+    config::{Config, Route, Subscriber},
+    event::{EventId, Facts, Kept},
+    inbound::SCHEMA_ID,
+    outbound::{
+        deliver::{Courier, Outcome},
+        sign::Signer,
+    },
+    simulate,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sends a webhook to a route as its provider would, or a test event to a subscriber as callfeed would, and says what
+/// was answered. Fails unless the answer is 2xx.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("destination").required(true).args(["route", "subscriber"]))]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The route to send a webhook to.
+    #[arg(long)]
+    route: Option<String>,
+    /// The subscriber to send a test event to, signed with its secrets.
+    #[arg(long)]
+    subscriber: Option<String>,
+    /// Which sample webhook; `--list` names them. The first one unless given.
+    #[arg(long, conflicts_with = "subscriber")]
+    sample: Option<String>,
+    /// Send this file's bytes instead of a sample.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["subscriber", "sample"])]
+    body: Option<PathBuf>,
+    /// The content type of `--body`.
+    #[arg(long, requires = "body", default_value = "application/json")]
+    content_type: String,
+    /// Send it here instead of to the configured address; what is signed stays the same.
+    #[arg(long, value_name = "URL")]
+    to: Option<reqwest::Url>,
+    /// A further header, `name: value`; may be repeated.
+    #[arg(long = "header", value_name = "HEADER", conflicts_with = "subscriber")]
+    headers: Vec<String>,
+    /// Keep the sample's own call id, so that sending twice is the same event twice.
+    #[arg(long)]
+    same: bool,
+    /// Do not sign.
+    #[arg(long)]
+    unsigned: bool,
+    /// Name the samples of the route's provider and send nothing.
+    #[arg(long, requires = "route")]
+    list: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A webhook, ready to be posted.
+struct Outgoing {
+    url: reqwest::Url,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let config = args.config.load()?.config;
+    if args.list {
+        let route = route(&config, args.route.as_deref().unwrap_or_default())?;
+        for sample in simulate::samples(&route.provider) {
+            say(sample.name);
+        }
+        return Ok(());
+    }
+    match (&args.route, &args.subscriber) {
+        (Some(name), _) => post(to_route(&args, &config, route(&config, name)?)?, args.json).await,
+        (None, Some(name)) => deliver(&args, subscriber(&config, name)?.clone()).await,
+        (None, None) => Err(anyhow::anyhow!("name a --route or a --subscriber").into()),
+    }
+}
+
+fn route<'c>(config: &'c Config, name: &str) -> anyhow::Result<&'c Route> {
+    let names = || config.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>().join(", ");
+    let found = config.routes.iter().find(|route| route.name == name);
+    found.with_context(|| format!("there is no route {name:?}; there are {}", names()))
+}
+
+fn subscriber<'c>(config: &'c Config, name: &str) -> anyhow::Result<&'c Subscriber> {
+    let names = || config.subscribers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
+    let found = config.subscribers.iter().find(|one| one.name == name);
+    found.with_context(|| format!("there is no subscriber {name:?}; there are {}", names()))
+}
+
+fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgoing> {
+    let (body, content_type) = match &args.body {
+        Some(file) => {
+            let body = std::fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
+            (body, args.content_type.clone())
+        }
+        None => {
+            let samples = simulate::samples(&route.provider);
+            let sample = match &args.sample {
+                None => samples.first(),
+                Some(name) => samples.iter().find(|sample| sample.name == name),
+            };
+            let sample = sample.with_context(|| {
+                format!("{} has no such sample; `callfeed send --route {} --list` names them, --body sends a file",
+                    route.provider, route.name)
+            })?;
+            (if args.same { sample.body.clone() } else { sample.fresh() }, sample.content_type.clone())
+        }
+    };
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    let mut listen = config.server.listen;
+    if listen.ip().is_unspecified() {
+        listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let local = format!("{scheme}://{listen}{}", route.path);
+    // What the provider was told is what it signs, wherever the bytes really go.
+    let public = route.urls.first().cloned().unwrap_or_else(|| match &config.server.public_url {
+        Some(base) => format!("{base}{}", route.path),
+        None => format!("{scheme}://{}{}", config.server.listen, route.path),
+    });
+    let mut headers = vec![("content-type".to_owned(), content_type.clone())];
+    if !args.unsigned {
+        headers.extend(simulate::sign(route, &public, &content_type, &body)?);
+    }
+    headers.extend(extra_headers(&args.headers)?);
+    Ok(Outgoing { url: args.to.clone().map_or_else(|| local.parse(), Ok)?, headers, body })
+}
+
+/// Makes one real attempt to deliver a test event.
+async fn deliver(args: &Args, mut subscriber: Subscriber) -> Result<(), Failure> {
+    if let Some(url) = &args.to {
+        subscriber.url = url.clone();
+    }
+    let now = clock::now();
+    let id = EventId::derive("callfeed-send", &now.to_string());
+    let json = json!({
+        "specversion": "1.0", "id": id.as_str(), "source": "/callfeed/send", "type": "provider.other",
+        "subject": "callfeed/test", "time": now.to_string(), "datacontenttype": "application/json",
+        "dataschema": SCHEMA_ID, "sequence": "0",
+        "data": { "provider": "callfeed", "provider_event": "test", "test": true },
+    });
+    let event = Kept {
+        seq: 0,
+        id,
+        kind: "provider.other".into(),
+        subject: "callfeed/test".into(),
+        route: "callfeed-send".into(),
+        time: now,
+        kept_at: now,
+        facts: Facts { test: true, ..Facts::default() },
+        json: json.to_string().into(),
+    };
+    let signed = Signer::new(&subscriber.secrets, &subscriber.signature)?.sign(&event, now);
+    let attempted = Courier::new(&subscriber)?.deliver(signed).await;
+    let (url, outcome, status) = (subscriber.url.as_str(), attempted.outcome.as_str(), attempted.outcome.status());
+    match args.json {
+        true => say(&json!({ "url": url, "outcome": outcome, "status": status,
+            "request_headers": attempted.request_headers, "response": attempted.response })
+        .to_string()),
+        false => {
+            let status = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+            say(&format!("{url}: {outcome} ({status}) in {:.1} ms", attempted.duration.as_secs_f64() * 1e3));
+            for line in attempted.request_headers.lines() {
+                say(&format!("    > {line}"));
+            }
+            for line in attempted.response.lines() {
+                say(&format!("    < {line}"));
+            }
+        }
+    }
+    if matches!(attempted.outcome, Outcome::Delivered { .. }) { Ok(()) } else { Err(Failure::Silent) }
+}
+
+fn extra_headers(lines: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    let split = |line: &String| {
+        let (name, value) = line.split_once(':').with_context(|| format!("{line:?} is not `name: value`"))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    lines.iter().map(split).collect()
+}
+
+async fn post(outgoing: Outgoing, json: bool) -> Result<(), Failure> {
+    let client = simulate::client(TIMEOUT)?;
+    let mut request = client.post(outgoing.url.clone()).body(outgoing.body);
+    for (name, value) in outgoing.headers {
+        request = request.header(name, value);
+    }
+    let answer = request.send().await.with_context(|| format!("failed to reach {}", outgoing.url))?;
+    let status = answer.status();
+    let body = answer.text().await.context("failed to read the answer")?;
+    match json {
+        true => say(&json!({ "url": outgoing.url.as_str(), "status": status.as_u16(), "body": body }).to_string()),
+        false => say(&format!("{} answered {status}: {}", outgoing.url, body.trim())),
+    }
+    if status.is_success() { Ok(()) } else { Err(Failure::Silent) }
+}

@@ -1,0 +1,179 @@
+//! The inbound road: receive → authenticate + map → validate → keep → answer.
+//!
+//! It ends when the event is durable, and only then is the sender answered. From receive to keep the work runs detached
+//! from the connection: a sender that hangs up stops nothing half-way. This road never looks at subscribers.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use hyper::{Request, Response, body::Incoming};
+use jiff::Timestamp;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config,
+    event::{EventId, RawWebhook},
+    plugin::{Fault, Proof, RejectionKind, Runtime, Verdict},
+    store::{Mapped, Place, Reason, Receipt, Store, Submission},
+};
+
+mod answer;
+mod listen;
+mod metrics;
+mod receive;
+mod route;
+mod validate;
+
+pub use answer::Answer;
+pub use listen::Listener;
+pub use metrics::Metrics;
+pub use route::{Route, Routes};
+pub use validate::{Invalid, SCHEMA, SCHEMA_ID, Validator};
+
+use metrics::Taken;
+use receive::Received;
+
+/// Everything a webhook meets on its way in.
+#[derive(Debug)]
+pub struct Inbound {
+    bounds: config::Server,
+    routes: Routes,
+    runtime: Arc<Runtime>,
+    validator: Validator,
+    store: Store,
+    metrics: Metrics,
+    /// What runs detached from its connection.
+    tasks: TaskTracker,
+}
+
+impl Inbound {
+    pub fn new(bounds: config::Server, routes: Routes, runtime: Arc<Runtime>, store: Store, metrics: Metrics) -> Self {
+        let (validator, tasks) = (Validator::new(), TaskTracker::new());
+        Self { bounds, routes, runtime, validator, store, metrics, tasks }
+    }
+
+    /// Answers one request.
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<answer::Body> {
+        let received = match receive::receive(&self.routes, &self.bounds, request, peer).await {
+            Ok(received) => received,
+            Err(refused) => {
+                self.metrics.refused(&refused);
+                return refused.into_response();
+            }
+        };
+        let this = Arc::clone(&self);
+        let taken = self.tasks.spawn(async move { this.take(received).await });
+        // A panic is a fault of ours: the sender should try again.
+        taken.await.unwrap_or(Answer::Unavailable).into_response()
+    }
+
+    /// Takes one webhook from its plugin to the store.
+    async fn take(&self, received: Received) -> Answer {
+        let started = std::time::Instant::now();
+        let Received { route, request, webhook } = received;
+        let verdict = self.runtime.call(&route.grant, request).await;
+        self.metrics.plugin_done(&route, started.elapsed());
+        let (answer, taken) = self.conclude(&route, webhook, verdict).await;
+        self.metrics.taken(&route, taken, started.elapsed());
+        answer
+    }
+
+    async fn conclude(&self, route: &Route, webhook: RawWebhook, verdict: Verdict) -> (Answer, Taken) {
+        match verdict {
+            Verdict::Accepted { proof, events, reply } => {
+                let events = self.validator.events(&route.grant, events, webhook.received_at);
+                let (outcome, ids) = match events {
+                    Ok(events) => {
+                        let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
+                        (Mapped::Events(events), ids)
+                    }
+                    Err(invalid) => {
+                        route.report_fault("its event is not valid", &invalid.to_string());
+                        (Mapped::Quarantined { reason: Reason::Invalid, detail: invalid.to_string() }, Vec::new())
+                    }
+                };
+                let (answer, taken) = self.keep(route, webhook, &proof, outcome, ids).await;
+                match (answer, reply) {
+                    (Answer::Accepted(_), Some(reply)) => (Answer::Reply(reply), taken),
+                    (answer, _) => (answer, taken),
+                }
+            }
+            Verdict::Quarantine { proof, fault } => {
+                let (reason, detail) = match fault {
+                    Fault::Stopped(what) => (Reason::Fault, what),
+                    Fault::Rejected(rejection) => {
+                        (Reason::Rejected, format!("{}: {}", rejection.code, rejection.detail))
+                    }
+                };
+                route.report_fault("the plugin could not map an authentic webhook", &detail);
+                self.keep(route, webhook, &proof, Mapped::Quarantined { reason, detail }, Vec::new()).await
+            }
+            Verdict::Ignored { proof, reason } => {
+                tracing::debug!(route = route.name, form = proof.form(), reason, "ignored");
+                (Answer::Accepted(Vec::new()), Taken::Ignored)
+            }
+            Verdict::Respond(reply) => (Answer::Reply(reply), Taken::Responded),
+            Verdict::Rejected(rejection) => {
+                route.report_rejection(&rejection, &webhook);
+                let answer = match rejection.kind {
+                    RejectionKind::Unauthenticated | RejectionKind::Malformed => Answer::NotAuthentic,
+                    RejectionKind::Unsupported => Answer::UnsupportedMediaType,
+                };
+                (answer, Taken::Rejected)
+            }
+            Verdict::Failed(Fault::Stopped(what)) => {
+                route.report_fault("the plugin failed before anything was proven", &what);
+                (Answer::Unavailable, Taken::Failed)
+            }
+            Verdict::Failed(Fault::Rejected(rejection)) => {
+                route.report_rejection(&rejection, &webhook);
+                (Answer::NotAuthentic, Taken::Rejected)
+            }
+            Verdict::Misconfigured(what) => {
+                route.report_fault("the route's secrets do not fit", &what);
+                (Answer::Unavailable, Taken::Failed)
+            }
+            Verdict::Busy => (Answer::Unavailable, Taken::Busy),
+        }
+    }
+
+    /// Keeps what the webhook became. Only what this answers with 200 is durable.
+    async fn keep(
+        &self,
+        route: &Route,
+        mut webhook: RawWebhook,
+        proof: &Proof,
+        outcome: Mapped,
+        ids: Vec<EventId>,
+    ) -> (Answer, Taken) {
+        proof.form().clone_into(&mut webhook.form);
+        webhook.payload = proof.payload().map(str::to_owned);
+        route.note_form(proof);
+        match self.store.keep(Submission { webhook, outcome }).await {
+            Ok(Receipt::Events(places)) => {
+                let new = places.iter().filter(|place| matches!(place, Place::New(_))).count();
+                tracing::debug!(route = route.name, ?ids, new, "kept");
+                let taken = if new > 0 { Taken::Kept } else { Taken::Duplicate };
+                (Answer::Accepted(ids), taken)
+            }
+            Ok(Receipt::Quarantined(number)) => {
+                tracing::warn!(route = route.name, number, "quarantined; `callfeed quarantine show {number}` shows it");
+                (Answer::Accepted(Vec::new()), Taken::Quarantined)
+            }
+            Err(error) => {
+                route.report_fault("the webhook could not be kept; the provider was asked to send it again", &error.to_string());
+                (Answer::Unavailable, Taken::Unavailable)
+            }
+        }
+    }
+
+    /// Waits until nothing is half-way any more.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// The moment a webhook came in, in the contract's unit.
+fn epoch_ms(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or(0)
+}

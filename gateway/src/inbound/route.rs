@@ -1,0 +1,171 @@
+//! From a path to the route it belongs to, and what a route remembers while it runs.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config,
+    event::RawWebhook,
+    plugin::{Grant, Proof, Rejection},
+};
+
+/// Strangers can cause these lines at will: one a second for each route, the others counted.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// A route that webhooks can come in on.
+#[derive(Debug)]
+pub struct Route {
+    pub name: String,
+    pub grant: Arc<Grant>,
+    /// What the provider may have been told, likeliest first; at least one.
+    urls: Vec<String>,
+    /// `GET, POST`, for 405.
+    pub(super) methods: String,
+    pub(super) body_bytes_max: usize,
+    faults: Quiet,
+    rejections: Quiet,
+    /// The forms of signature seen so far, each reported once.
+    forms: Mutex<Vec<String>>,
+}
+
+impl Route {
+    pub fn new(route: &config::Route, grant: Grant, server: &config::Server) -> Self {
+        let base = server.public_url.clone().unwrap_or_else(|| {
+            let scheme = if server.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", server.listen)
+        });
+        let urls = match route.urls.is_empty() {
+            true => vec![format!("{base}{}", route.path)],
+            false => route.urls.clone(),
+        };
+        let descriptor = &grant.plugin.descriptor;
+        Self {
+            name: route.name.clone(),
+            urls,
+            methods: descriptor.methods.join(", "),
+            body_bytes_max: descriptor.body_bytes_max.min(server.body_bytes_max),
+            grant: Arc::new(grant),
+            faults: Quiet::default(),
+            rejections: Quiet::default(),
+            forms: Mutex::default(),
+        }
+    }
+
+    /// The URLs a provider may have called to reach `rest?query` below this route.
+    pub(super) fn urls(&self, rest: &str, query: Option<&str>) -> Vec<String> {
+        let complete = |url: &String| {
+            // An operator who wrote a query string wrote the whole URL.
+            if url.contains('?') || (rest.is_empty() && query.is_none()) {
+                return url.clone();
+            }
+            let slash = if rest.is_empty() || url.ends_with('/') { "" } else { "/" };
+            let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+            format!("{url}{slash}{rest}{mark}{query}")
+        };
+        self.urls.iter().map(complete).collect()
+    }
+
+    pub(super) fn report_fault(&self, what: &str, detail: &str) {
+        if let Some(more) = self.faults.speak() {
+            let plugin = &self.grant.plugin.name;
+            tracing::error!(route = self.name, plugin, detail, more, "{what}");
+        }
+    }
+
+    pub(super) fn report_rejection(&self, rejection: &Rejection, webhook: &RawWebhook) {
+        if let Some(more) = self.rejections.speak() {
+            let hint = signature_like(webhook);
+            tracing::warn!(
+                route = self.name,
+                code = rejection.code,
+                detail = rejection.detail,
+                peer = webhook.peer.as_deref().unwrap_or_default(),
+                headers_that_look_like_signatures = hint,
+                more,
+                "refused: not authentic"
+            );
+        }
+    }
+
+    /// Says once for each form which one the provider uses, so that the operator can pin it.
+    pub(super) fn note_form(&self, proof: &Proof) {
+        let form = proof.form();
+        if form.is_empty() {
+            return;
+        }
+        let mut forms = self.forms.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !forms.iter().any(|known| known == form) && forms.len() < 64 {
+            forms.push(form.to_owned());
+            let assurance = proof.assurance().map_or("none", |assurance| assurance.as_str());
+            tracing::info!(route = self.name, form, assurance, "first webhook of this form of signature");
+        }
+    }
+}
+
+/// Names of the headers whose value has the shape of a digest, for an operator who does not know which one signs.
+fn signature_like(webhook: &RawWebhook) -> String {
+    let shaped = |value: &str| {
+        let value = value.rsplit_once('=').filter(|(_, digest)| digest.len() >= 40).map_or(value, |(_, digest)| digest);
+        let hex = matches!(value.len(), 40 | 64 | 96 | 128) && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let base64 = matches!(value.len(), 28 | 44 | 64 | 88)
+            && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
+        hex || base64
+    };
+    let names: Vec<_> =
+        webhook.headers.iter().filter(|(_, value)| shaped(value)).map(|(name, _)| name.as_str()).collect();
+    names.join(", ")
+}
+
+/// Lets one line through in a while and counts the rest.
+#[derive(Debug, Default)]
+struct Quiet {
+    last: Mutex<Option<Instant>>,
+    suppressed: AtomicU64,
+}
+
+impl Quiet {
+    /// `Some` with the number of lines kept back since the last one.
+    fn speak(&self) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < REPORT_EVERY) {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        *last = Some(Instant::now());
+        Some(self.suppressed.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// Every route by path.
+#[derive(Debug, Default)]
+pub struct Routes {
+    by_path: HashMap<String, Arc<Route>>,
+}
+
+impl Routes {
+    /// Paths are unique; the configuration was checked for that.
+    pub fn insert(&mut self, path: &str, route: Route) {
+        self.by_path.insert(path.to_owned(), Arc::new(route));
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Route>)> {
+        self.by_path.iter().map(|(path, route)| (path.as_str(), route))
+    }
+
+    /// The route whose path is the longest prefix of `path` by whole segments, and what follows it.
+    pub(super) fn find<'p>(&self, path: &'p str) -> Option<(&Arc<Route>, &'p str)> {
+        let mut prefix = path;
+        loop {
+            if let Some(route) = self.by_path.get(prefix) {
+                return Some((route, path[prefix.len()..].trim_start_matches('/')));
+            }
+            prefix = &prefix[..prefix.rfind('/')?];
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! One webhook through a plugin: a fresh instance, `verify`, the host's own judgement, `normalize`.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::{Engine, Trap};
+
+use super::{
+    Fault, Grant, MappedEvent, Plugins, Proof, Rejection, RejectionKind, Request, Verdict, builtin, host,
+    host::CallState,
+    limits::{Bounds, Ticker},
+    load, v1,
+};
+use crate::config::{self, Problem};
+
+/// The engine, its ticker and the places for calls.
+#[derive(Debug)]
+pub struct Runtime {
+    engine: Engine,
+    ticker: Ticker,
+    bounds: Bounds,
+    limits: config::Limits,
+    places: Arc<Semaphore>,
+}
+
+impl Runtime {
+    /// # Errors
+    ///
+    /// [`load::Error::Engine`] when the pool cannot be reserved.
+    pub fn new(limits: &config::Limits) -> Result<Self, load::Error> {
+        let engine = load::engine(limits)?;
+        let ticker = Ticker::start(&engine).map_err(|error| load::Error::Engine(error.to_string()))?;
+        Ok(Self {
+            engine,
+            ticker,
+            bounds: Bounds::new(limits),
+            limits: limits.clone(),
+            places: Arc::new(Semaphore::new(limits.plugins_in_flight)),
+        })
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn limits(&self) -> &config::Limits {
+        &self.limits
+    }
+
+    /// The places one plugin may hold at once: not all of them, so that a slow one leaves room for the others.
+    pub(super) fn share(&self) -> Arc<Semaphore> {
+        let all = self.limits.plugins_in_flight;
+        Arc::new(Semaphore::new((all - all / 4).max(1)))
+    }
+
+    /// Loads the built-in plugins and those of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Every third-party plugin that cannot be loaded, as problems of the configuration.
+    pub async fn load(&self, plugins: &[config::Plugin]) -> Result<Plugins, Vec<Problem>> {
+        let mut loaded = Plugins::new();
+        let mut problems = Vec::new();
+        for (name, wasm) in builtin::PLUGINS {
+            match load::compile(self, name, wasm).await {
+                Ok(plugin) => drop(loaded.insert((*name).to_owned(), Arc::new(plugin))),
+                Err(error) => problems.push(Problem::new(
+                    0,
+                    format!("plugin[{name}]"),
+                    format!("the built-in plugin does not load: {error}"),
+                    "this build is damaged; install it again",
+                )),
+            }
+        }
+        for plugin in plugins {
+            let result = match load::read_file(&plugin.path, self.limits.plugin_file_bytes) {
+                Ok(wasm) => load::compile(self, &plugin.name, &wasm).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(compiled) => drop(loaded.insert(plugin.name.clone(), Arc::new(compiled))),
+                Err(error) => problems.push(Problem::new(
+                    plugin.line,
+                    format!("plugin[{}].path", plugin.name),
+                    format!("{} is not a plugin this gateway can run: {error}", plugin.path.display()),
+                    "point it at a component built against callfeed:provider@1",
+                )),
+            }
+        }
+        if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+    }
+
+    /// Asks a plugin to describe itself, under the same bounds as a webhook.
+    pub(super) async fn describe(
+        &self,
+        pre: &v1::ProviderPre<CallState>,
+    ) -> Result<v1::guest::Descriptor, String> {
+        let _running = self.ticker.run();
+        let state = CallState::new(None, Bytes::new(), 0, &self.bounds);
+        let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
+        let stopped = |error| self.stopped(error);
+        let instance = pre.instantiate_async(&mut store).await.map_err(stopped)?;
+        instance.callfeed_provider_plugin().call_describe(&mut store).await.map_err(stopped)
+    }
+
+    /// Runs one webhook through the plugin of its route.
+    pub async fn call(&self, grant: &Arc<Grant>, request: Request) -> Verdict {
+        let Some(_places) = self.admit(grant).await else { return Verdict::Busy };
+        let _running = self.ticker.run();
+        let state =
+            CallState::new(Some(Arc::clone(grant)), request.body.clone(), request.received_at_ms, &self.bounds);
+        let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
+        let request = v1::types::Request::from(request);
+
+        let instance = match grant.plugin.pre.instantiate_async(&mut store).await {
+            Ok(instance) => instance,
+            Err(error) => return Verdict::Failed(Fault::Stopped(self.stopped(error))),
+        };
+        let guest = instance.callfeed_provider_plugin();
+        let verdict = guest.call_verify(&mut store, &request).await.map_err(|error| self.stopped(error));
+        let proof = match judge(verdict, store.data(), grant) {
+            Ok(proof) => proof,
+            Err(verdict) => return *verdict,
+        };
+
+        store.data_mut().phase = host::Phase::Normalize;
+        let outcome = guest.call_normalize(&mut store, &request, proof.payload()).await;
+        if let Some(what) = store.data_mut().misconfigured.take() {
+            return Verdict::Misconfigured(what);
+        }
+        match outcome {
+            Err(error) => Verdict::Quarantine { proof, fault: Fault::Stopped(self.stopped(error)) },
+            Ok(outcome) => self.conclude(proof, outcome),
+        }
+    }
+
+    /// Waits for a place, within `limits.plugin_wait`.
+    async fn admit(&self, grant: &Grant) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let share = &grant.plugin.share;
+        if let (Ok(own), Ok(place)) =
+            (Arc::clone(share).try_acquire_owned(), Arc::clone(&self.places).try_acquire_owned())
+        {
+            return Some((own, place));
+        }
+        let both = async {
+            let own = Arc::clone(share).acquire_owned().await.ok()?;
+            let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+            Some((own, place))
+        };
+        tokio::time::timeout(self.limits.plugin_wait, both).await.ok().flatten()
+    }
+
+    /// Holds what `normalize` concluded to the bounds.
+    fn conclude(&self, proof: Proof, outcome: v1::guest::Outcome) -> Verdict {
+        let broken = |proof, what: String| Verdict::Quarantine { proof, fault: Fault::Stopped(what) };
+        match outcome {
+            v1::guest::Outcome::Accepted(accepted) => {
+                let count = accepted.events.len();
+                if count == 0 || count > self.bounds.events {
+                    return broken(proof, format!("it returned {count} events; 1 to {} are allowed", self.bounds.events));
+                }
+                let bytes: usize =
+                    accepted.events.iter().map(|e| e.data.len() + e.id.len() + e.subject.len() + e.kind.len()).sum();
+                if bytes > self.bounds.output_bytes {
+                    let max = self.bounds.output_bytes;
+                    return broken(proof, format!("its events of {bytes} bytes are over limits.plugin_output ({max})"));
+                }
+                let reply = match accepted.ack.map(v1::reply).transpose() {
+                    Ok(reply) => reply,
+                    Err(what) => return broken(proof, what),
+                };
+                Verdict::Accepted { proof, events: accepted.events.into_iter().map(MappedEvent::from).collect(), reply }
+            }
+            v1::guest::Outcome::Ignored(reason) => Verdict::Ignored { proof, reason },
+            v1::guest::Outcome::Respond(response) => match v1::reply(response) {
+                Ok(reply) => Verdict::Respond(reply),
+                Err(what) => broken(proof, what),
+            },
+            v1::guest::Outcome::Reject(rejection) => {
+                Verdict::Quarantine { proof, fault: Fault::Rejected(rejection.into()) }
+            }
+        }
+    }
+
+    /// Says why a plugin stopped, in the operator's words.
+    fn stopped(&self, error: wasmtime::Error) -> String {
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => {
+                format!("it ran longer than limits.plugin_time ({:?})", Duration::from_millis(self.bounds.ticks.into()))
+            }
+            Some(Trap::StackOverflow) => "it used up its stack".into(),
+            Some(Trap::UnreachableCodeReached) => "it aborted; its log above says why if it said so".into(),
+            _ => format!("{:#}", error.root_cause()),
+        }
+    }
+}
+
+/// The host's own judgement of what `verify` concluded: it believes what it saw, not what it is told.
+fn judge(
+    verdict: Result<v1::guest::Verdict, String>,
+    state: &CallState,
+    grant: &Grant,
+) -> Result<Proof, Box<Verdict>> {
+    let wanted = grant.plugin.descriptor.assurance;
+    let proven = state.evidence.filter(|evidence| *evidence >= wanted);
+    if let Some(what) = &state.misconfigured {
+        return Err(Box::new(Verdict::Misconfigured(what.clone())));
+    }
+    match verdict {
+        Ok(v1::guest::Verdict::Authentic(claim)) => {
+            if proven.is_none() && !grant.allow_unsigned {
+                return Err(Box::new(Verdict::Rejected(Rejection {
+                    kind: RejectionKind::Unauthenticated,
+                    code: "not-proven".into(),
+                    detail: format!("nothing of strength {} was verified for it", wanted.as_str()),
+                })));
+            }
+            Ok(Proof { assurance: state.evidence, form: claim.form, payload: claim.payload })
+        }
+        Ok(v1::guest::Verdict::Respond(response)) => Err(Box::new(match v1::reply(response) {
+            Ok(reply) => Verdict::Respond(reply),
+            Err(what) => Verdict::Failed(Fault::Stopped(what)),
+        })),
+        Ok(v1::guest::Verdict::Reject(rejection)) => Err(Box::new(Verdict::Rejected(rejection.into()))),
+        Err(what) => Err(Box::new(match proven {
+            // The proof was seen before the plugin fell over: the webhook is authentic and must not be lost.
+            Some(assurance) => Verdict::Quarantine {
+                proof: Proof { assurance: Some(assurance), form: String::new(), payload: None },
+                fault: Fault::Stopped(what),
+            },
+            None => Verdict::Failed(Fault::Stopped(what)),
+        })),
+    }
+}

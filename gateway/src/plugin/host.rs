@@ -1,0 +1,468 @@
+//! The host's side of a call: keyed operations with secrets the plugin never sees, and the evidence they leave.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use ring::signature::{self, UnparsedPublicKey};
+use serde_json::Value;
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use subtle::ConstantTimeEq;
+use wasmtime::StoreLimits;
+
+use super::{
+    Assurance, Grant,
+    grant::{Key, KeyEncoding},
+    limits::{Bounds, HASHED_BYTES, LOG_BYTES, LOG_LINES},
+    v1::{
+        crypto::{self, Failure, JwsRules, Part},
+        environment,
+    },
+};
+
+/// Which export is running; keyed operations belong to `verify`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// While the plugin is loaded: there is no webhook and no grant.
+    Describe,
+    Verify,
+    Normalize,
+}
+
+/// What one call may use and what it has left behind.
+pub(super) struct CallState {
+    /// `None` while the plugin is being described.
+    grant: Option<Arc<Grant>>,
+    body: Bytes,
+    received_at_ms: u64,
+    pub(super) phase: Phase,
+    /// The strongest proof seen during `verify`.
+    pub(super) evidence: Option<Assurance>,
+    /// The operator's fault, whatever the plugin makes of it.
+    pub(super) misconfigured: Option<String>,
+    pub(super) limits: StoreLimits,
+    pub(super) ticks_left: u32,
+    host_calls_left: u32,
+    hashed_bytes_left: usize,
+    log_lines_left: u32,
+}
+
+impl CallState {
+    pub(super) fn new(grant: Option<Arc<Grant>>, body: Bytes, received_at_ms: u64, bounds: &Bounds) -> Self {
+        Self {
+            phase: if grant.is_some() { Phase::Verify } else { Phase::Describe },
+            grant,
+            body,
+            received_at_ms,
+            evidence: None,
+            misconfigured: None,
+            limits: bounds.store(),
+            ticks_left: bounds.ticks,
+            host_calls_left: bounds.host_calls,
+            hashed_bytes_left: HASHED_BYTES,
+            log_lines_left: LOG_LINES,
+        }
+    }
+
+    pub(super) fn received_at_ms(&self) -> u64 {
+        self.received_at_ms
+    }
+
+    fn charge_call(&mut self) -> Result<(), Failure> {
+        match self.host_calls_left.checked_sub(1) {
+            Some(left) => {
+                self.host_calls_left = left;
+                Ok(())
+            }
+            None => Err(Failure::Refused("more calls of the host than limits.plugin_host_calls allows".into())),
+        }
+    }
+
+    fn charge_bytes(&mut self, message: &[Part], times: usize) -> Result<(), Failure> {
+        let length: usize = message
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => text.len(),
+                Part::Bytes(bytes) => bytes.len(),
+                Part::Body => self.body.len(),
+                Part::Secret(_) => 0,
+            })
+            .sum();
+        match self.hashed_bytes_left.checked_sub(length.saturating_mul(times)) {
+            Some(left) => {
+                self.hashed_bytes_left = left;
+                Ok(())
+            }
+            None => Err(Failure::Refused(format!("more than {HASHED_BYTES} bytes to hash for one webhook"))),
+        }
+    }
+
+    /// The grant, for operations that prove something: only `verify` may use them.
+    fn verifying(&mut self) -> Result<Arc<Grant>, Failure> {
+        self.charge_call()?;
+        match (&self.grant, self.phase) {
+            (Some(grant), Phase::Verify) => Ok(Arc::clone(grant)),
+            _ => Err(Failure::Refused("only verify may check signatures".into())),
+        }
+    }
+
+    /// The live keys of a declared secret.
+    fn keys<'g>(&mut self, grant: &'g Grant, secret: &str) -> Result<&'g [Key], Failure> {
+        if grant.plugin.descriptor.secret(secret).is_none() {
+            return Err(Failure::Refused(format!("secret {secret:?} is not declared in the descriptor")));
+        }
+        grant.keys(secret).ok_or_else(|| {
+            let what = format!("route {:?} has no value for the secret {secret:?}", grant.route);
+            // On a route that takes unsigned webhooks a missing secret is what the operator asked for.
+            if !grant.allow_unsigned {
+                self.misconfigured.get_or_insert(what.clone());
+            }
+            Failure::Misconfigured(what)
+        })
+    }
+
+    fn proven(&mut self, proof: Assurance) {
+        self.evidence = self.evidence.max(Some(proof));
+    }
+
+    fn update(&self, message: &[Part], grant: &Grant, mut sink: impl FnMut(&[u8])) -> Result<(), Failure> {
+        for part in message {
+            match part {
+                Part::Text(text) => sink(text.as_bytes()),
+                Part::Bytes(bytes) => sink(bytes),
+                Part::Body => sink(&self.body),
+                Part::Secret(_) => {
+                    let route = &grant.route;
+                    return Err(Failure::Refused(format!("route {route:?}: a secret part belongs to verify-digest")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mac<M: Mac + KeyInit>(&self, key: &Key, message: &[Part], grant: &Grant) -> Result<M, Failure> {
+        let mut mac = <M as KeyInit>::new_from_slice(key.bytes()).expect("HMAC takes keys of any length");
+        self.update(message, grant, |bytes| mac.update(bytes))?;
+        Ok(mac)
+    }
+
+    fn mac_fits(
+        &self,
+        algorithm: Hash,
+        key: &Key,
+        message: &[Part],
+        expected: &[u8],
+        grant: &Grant,
+    ) -> Result<bool, Failure> {
+        // `verify_slice` compares in constant time and takes a wrong length for a mismatch.
+        Ok(match algorithm {
+            Hash::Sha1 => self.mac::<Hmac<Sha1>>(key, message, grant)?.verify_slice(expected).is_ok(),
+            Hash::Sha256 => self.mac::<Hmac<Sha256>>(key, message, grant)?.verify_slice(expected).is_ok(),
+            Hash::Sha384 => self.mac::<Hmac<Sha384>>(key, message, grant)?.verify_slice(expected).is_ok(),
+            Hash::Sha512 => self.mac::<Hmac<Sha512>>(key, message, grant)?.verify_slice(expected).is_ok(),
+        })
+    }
+
+    /// A public-key signature against every live key.
+    fn signature_fits(
+        &mut self,
+        grant: &Grant,
+        key: &str,
+        algorithm: &str,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), Failure> {
+        let verifier: &dyn signature::VerificationAlgorithm = match algorithm {
+            "ed25519" => &signature::ED25519,
+            "ecdsa-p256-sha256-der" => &signature::ECDSA_P256_SHA256_ASN1,
+            "ecdsa-p256-sha256-raw" => &signature::ECDSA_P256_SHA256_FIXED,
+            "rsa-pkcs1-sha256" => &signature::RSA_PKCS1_2048_8192_SHA256,
+            other => return Err(Failure::Refused(format!("algorithm {other:?} is not served for signatures"))),
+        };
+        let encoding = grant.plugin.descriptor.secret(key).map(|spec| spec.encoding);
+        if encoding == Some(KeyEncoding::Utf8) {
+            return Err(Failure::Refused(format!("secret {key:?} is text; a public key is base64, hex or pem")));
+        }
+        let keys = self.keys(grant, key)?;
+        // All of them, always: the time taken must not tell which key is live.
+        let fitting =
+            keys.iter().filter(|key| UnparsedPublicKey::new(verifier, key.bytes()).verify(message, signature).is_ok());
+        if fitting.count() > 0 { Ok(()) } else { Err(Failure::Mismatch) }
+    }
+
+    fn check_hmac(&mut self, secret: &str, hash: Hash, message: &[Part], signature: &[u8]) -> Result<(), Failure> {
+        let grant = self.verifying()?;
+        let keys = self.keys(&grant, secret)?;
+        self.charge_bytes(message, keys.len())?;
+        let mut fits = false;
+        for key in keys {
+            fits |= self.mac_fits(hash, key, message, signature, &grant)?;
+        }
+        self.judge(fits, strength(message))
+    }
+
+    fn judge(&mut self, fits: bool, proof: Assurance) -> Result<(), Failure> {
+        if !fits {
+            return Err(Failure::Mismatch);
+        }
+        self.proven(proof);
+        Ok(())
+    }
+}
+
+/// What a fitting signature over these parts proves.
+fn strength(message: &[Part]) -> Assurance {
+    if message.iter().any(|part| matches!(part, Part::Body)) { Assurance::SignedBody } else { Assurance::SignedDerived }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Hash {
+    Sha1,
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+impl Hash {
+    fn named(name: &str) -> Result<Self, Failure> {
+        Ok(match name {
+            "sha1" => Self::Sha1,
+            "sha256" => Self::Sha256,
+            "sha384" => Self::Sha384,
+            "sha512" => Self::Sha512,
+            other => return Err(Failure::Refused(format!("hash {other:?} is not served"))),
+        })
+    }
+
+    fn digest(self, feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>) -> Result<Vec<u8>, Failure> {
+        fn run<D: Digest>(
+            feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>,
+        ) -> Result<Vec<u8>, Failure> {
+            let mut digest = D::new();
+            feed(&mut |bytes| digest.update(bytes))?;
+            Ok(digest.finalize().to_vec())
+        }
+        match self {
+            Self::Sha1 => run::<Sha1>(feed),
+            Self::Sha256 => run::<Sha256>(feed),
+            Self::Sha384 => run::<Sha384>(feed),
+            Self::Sha512 => run::<Sha512>(feed),
+        }
+    }
+}
+
+impl crypto::Host for CallState {
+    fn verify_hmac(
+        &mut self,
+        secret: String,
+        algorithm: String,
+        message: Vec<Part>,
+        signature: Vec<u8>,
+    ) -> Result<(), Failure> {
+        self.check_hmac(&secret, Hash::named(&algorithm)?, &message, &signature)
+    }
+
+    fn verify_token(&mut self, secret: String, presented: Vec<u8>) -> Result<(), Failure> {
+        let grant = self.verifying()?;
+        let keys = self.keys(&grant, &secret)?;
+        let mut fits = false;
+        for key in keys {
+            // Digests, so that the comparison does not depend on the length of the secret.
+            fits |= bool::from(Sha256::digest(key.bytes()).ct_eq(&Sha256::digest(&presented)));
+        }
+        self.judge(fits, Assurance::Token)
+    }
+
+    fn verify_digest(&mut self, algorithm: String, message: Vec<Part>, expected: Vec<u8>) -> Result<(), Failure> {
+        let grant = self.verifying()?;
+        let hash = Hash::named(&algorithm)?;
+        let secrets: Vec<&str> = message
+            .iter()
+            .filter_map(|part| match part {
+                Part::Secret(name) => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        let [name] = secrets[..] else {
+            return Err(Failure::Refused("a digest is checked over exactly one secret part".into()));
+        };
+        let keys = self.keys(&grant, name)?;
+        self.charge_bytes(&message, keys.len())?;
+        let mut fits = false;
+        for key in keys {
+            let digest = hash.digest(|sink| {
+                for part in &message {
+                    match part {
+                        Part::Text(text) => sink(text.as_bytes()),
+                        Part::Bytes(bytes) => sink(bytes),
+                        Part::Body => sink(&self.body),
+                        Part::Secret(_) => sink(key.bytes()),
+                    }
+                }
+                Ok(())
+            })?;
+            fits |= bool::from(digest.ct_eq(&expected));
+        }
+        self.judge(fits, strength(&message))
+    }
+
+    fn verify_signature(
+        &mut self,
+        key: String,
+        algorithm: String,
+        message: Vec<Part>,
+        signature: Vec<u8>,
+    ) -> Result<(), Failure> {
+        let grant = self.verifying()?;
+        self.charge_bytes(&message, 1)?;
+        let mut text = Vec::new();
+        self.update(&message, &grant, |bytes| text.extend_from_slice(bytes))?;
+        self.signature_fits(&grant, &key, &algorithm, &text, &signature)?;
+        self.judge(true, strength(&message))
+    }
+
+    fn verify_jws(&mut self, key: String, token: String, rules: JwsRules) -> Result<String, Failure> {
+        let grant = self.verifying()?;
+        let mut segments = token.split('.');
+        let (Some(head), Some(claims), Some(signature), None) =
+            (segments.next(), segments.next(), segments.next(), segments.next())
+        else {
+            return Err(Failure::Mismatch);
+        };
+        let decode = |segment: &str| BASE64_URL_SAFE_NO_PAD.decode(segment).map_err(|_| Failure::Mismatch);
+        let header: Value = serde_json::from_slice(&decode(head)?).map_err(|_| Failure::Mismatch)?;
+        // The sender does not choose the algorithm (RFC 8725 §3.1), and `crit` names what must be understood (RFC 7515).
+        if header["alg"] != rules.algorithm.as_str() || header.get("crit").is_some() {
+            return Err(Failure::Mismatch);
+        }
+        let signed = vec![Part::Text(format!("{head}.{claims}"))];
+        self.charge_bytes(&signed, 1)?;
+        let signature = decode(signature)?;
+        let in_body = memmem(&self.body, token.as_bytes());
+        match rules.algorithm.as_str() {
+            "HS256" => {
+                let keys = self.keys(&grant, &key)?;
+                let mut fits = false;
+                for key in keys {
+                    fits |= self.mac_fits(Hash::Sha256, key, &signed, &signature, &grant)?;
+                }
+                if !fits {
+                    return Err(Failure::Mismatch);
+                }
+            }
+            other => {
+                let algorithm = match other {
+                    "ES256" => "ecdsa-p256-sha256-raw",
+                    "RS256" => "rsa-pkcs1-sha256",
+                    "EdDSA" => "ed25519",
+                    _ => return Err(Failure::Refused(format!("algorithm {other:?} is not served for JWS"))),
+                };
+                let [Part::Text(text)] = &signed[..] else { return Err(Failure::Mismatch) };
+                self.signature_fits(&grant, &key, algorithm, text.as_bytes(), &signature)?;
+            }
+        }
+        let claims = String::from_utf8(decode(claims)?).map_err(|_| Failure::Mismatch)?;
+        let parsed: Value = serde_json::from_str(&claims).map_err(|_| Failure::Mismatch)?;
+        if !claims_hold(&parsed, &rules, self.received_at_ms) {
+            return Err(Failure::Mismatch);
+        }
+        self.proven(if in_body { Assurance::SignedBody } else { Assurance::Token });
+        Ok(claims)
+    }
+
+    fn hmac(&mut self, secret: String, algorithm: String, message: Vec<Part>) -> Result<Vec<u8>, Failure> {
+        self.charge_call()?;
+        let Some(grant) = self.grant.clone() else {
+            return Err(Failure::Refused("there is no webhook to answer".into()));
+        };
+        let may = grant.plugin.descriptor.secret(&secret).is_some_and(|spec| spec.may_hmac);
+        if !may || !grant.allow_hmac {
+            return Err(Failure::Refused(format!("hmac with {secret:?} needs may-hmac and the route's allow_hmac")));
+        }
+        if self.evidence.is_none() {
+            return Err(Failure::Refused("hmac is served after a successful check of the same webhook".into()));
+        }
+        self.charge_bytes(&message, 1)?;
+        // The first live value is the one the provider is being moved to.
+        let [key, ..] = self.keys(&grant, &secret)? else {
+            return Err(Failure::Misconfigured(format!("secret {secret:?} has no value")));
+        };
+        Ok(match Hash::named(&algorithm)? {
+            Hash::Sha1 => self.mac::<Hmac<Sha1>>(key, &message, &grant)?.finalize().into_bytes().to_vec(),
+            Hash::Sha256 => self.mac::<Hmac<Sha256>>(key, &message, &grant)?.finalize().into_bytes().to_vec(),
+            Hash::Sha384 => self.mac::<Hmac<Sha384>>(key, &message, &grant)?.finalize().into_bytes().to_vec(),
+            Hash::Sha512 => self.mac::<Hmac<Sha512>>(key, &message, &grant)?.finalize().into_bytes().to_vec(),
+        })
+    }
+
+    fn hash(&mut self, algorithm: String, message: Vec<Part>) -> Result<Vec<u8>, Failure> {
+        self.charge_call()?;
+        self.charge_bytes(&message, 1)?;
+        Hash::named(&algorithm)?.digest(|sink| {
+            for part in &message {
+                match part {
+                    Part::Text(text) => sink(text.as_bytes()),
+                    Part::Bytes(bytes) => sink(bytes),
+                    Part::Body => sink(&self.body),
+                    Part::Secret(_) => return Err(Failure::Refused("a plain hash takes no secret part".into())),
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// `exp`, `nbf`, `iat`, `iss` and `aud` of RFC 7519 §4.1, against the time of receipt.
+fn claims_hold(claims: &Value, rules: &JwsRules, received_at_ms: u64) -> bool {
+    let now = received_at_ms as f64 / 1e3;
+    let leeway = f64::from(rules.leeway_seconds);
+    let time = |name: &str| match claims.get(name) {
+        None => Ok(None),
+        Some(value) => value.as_f64().map(Some).ok_or(()),
+    };
+    let (Ok(expires), Ok(not_before), Ok(issued)) = (time("exp"), time("nbf"), time("iat")) else { return false };
+    let audience = |wanted: &str| match &claims["aud"] {
+        Value::String(one) => one == wanted,
+        Value::Array(many) => many.iter().any(|one| one == wanted),
+        _ => false,
+    };
+    expires.map_or(!rules.require_expiry, |at| now <= at + leeway)
+        && not_before.is_none_or(|at| now + leeway >= at)
+        && issued.is_none_or(|at| now + leeway >= at)
+        && rules.issuer.as_deref().is_none_or(|wanted| claims["iss"] == wanted)
+        && rules.audience.as_deref().is_none_or(audience)
+}
+
+fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
+    !needle.is_empty() && haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+impl environment::Host for CallState {
+    fn log(&mut self, level: environment::Level, mut message: String) {
+        let Some(left) = self.log_lines_left.checked_sub(1) else { return };
+        self.log_lines_left = left;
+        if message.len() > LOG_BYTES {
+            message.truncate(message.floor_char_boundary(LOG_BYTES));
+        }
+        let (plugin, route) = match &self.grant {
+            Some(grant) => (grant.plugin.name.as_str(), grant.route.as_str()),
+            None => ("", ""),
+        };
+        match level {
+            environment::Level::Debug => tracing::debug!(target: "callfeed::plugin", plugin, route, "{message}"),
+            environment::Level::Info => tracing::info!(target: "callfeed::plugin", plugin, route, "{message}"),
+            environment::Level::Warn => tracing::warn!(target: "callfeed::plugin", plugin, route, "{message}"),
+            environment::Level::Error => tracing::error!(target: "callfeed::plugin", plugin, route, "{message}"),
+        }
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        self.received_at_ms
+    }
+
+    fn options(&mut self) -> String {
+        self.grant.as_ref().map_or_else(|| "{}".to_owned(), |grant| grant.options.clone())
+    }
+}

@@ -1,0 +1,126 @@
+//! Bounds on what a plugin may use: time in ticks, memory, and what the host does for it.
+//!
+//! Time is counted in ticks of one millisecond during which the call was running or ready to run: at each tick a call
+//! gives way to others, so that one that never ends costs its neighbours a millisecond at a time and is stopped when its
+//! ticks are used up.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
+
+use crate::config;
+
+pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// Linear memories, tables and core instances of one component; a Python plugin has 38 instances.
+const CORE_INSTANCES: usize = 64;
+
+/// Bytes that may cross from a plugin to the host in one call of either, on top of what it may return.
+const HOST_CALL_BYTES: usize = 4 << 20;
+
+/// Bytes that the host hashes for one webhook: enough for every candidate of the most undecided provider.
+pub(super) const HASHED_BYTES: usize = 64 << 20;
+
+/// Log lines and bytes of each, for one webhook.
+pub(super) const LOG_LINES: u32 = 16;
+pub(super) const LOG_BYTES: usize = 1 << 10;
+
+/// The bounds of one call, from the configuration.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) ticks: u32,
+    pub(super) memory_bytes: usize,
+    pub(super) output_bytes: usize,
+    pub(super) events: usize,
+    pub(super) host_calls: u32,
+}
+
+impl Bounds {
+    pub(super) fn new(limits: &config::Limits) -> Self {
+        Self {
+            ticks: u32::try_from(limits.plugin_time.as_millis()).unwrap_or(u32::MAX).max(1),
+            memory_bytes: limits.plugin_memory_bytes,
+            output_bytes: limits.plugin_output_bytes,
+            events: limits.plugin_events_max,
+            host_calls: limits.plugin_host_calls_max,
+        }
+    }
+
+    pub(super) fn store(&self) -> StoreLimits {
+        StoreLimitsBuilder::new()
+            .memory_size(self.memory_bytes)
+            .instances(CORE_INSTANCES)
+            .tables(CORE_INSTANCES)
+            .memories(CORE_INSTANCES)
+            .trap_on_grow_failure(true)
+            .build()
+    }
+
+    /// What wasmtime lets cross from guest to host; without it a small guest returns gigabytes of overlapping text.
+    pub(super) fn hostcall_fuel(&self) -> usize {
+        HOST_CALL_BYTES.max(self.output_bytes.saturating_mul(2))
+    }
+}
+
+/// Advances the engine's epoch while calls are running, and sleeps while none is.
+#[derive(Debug, Clone)]
+pub(super) struct Ticker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    running: AtomicUsize,
+    thread: Thread,
+}
+
+impl Ticker {
+    pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
+        let engine = engine.weak();
+        let (hand_over, handed) = std::sync::mpsc::sync_channel::<Weak<Shared>>(1);
+        let thread = thread::Builder::new().name("plugin-ticker".into()).spawn(move || {
+            let Ok(shared) = handed.recv() else { return };
+            // Without the engine or the last handle there is nothing left to interrupt.
+            while let (Some(engine), Some(shared)) = (engine.upgrade(), shared.upgrade()) {
+                if shared.running.load(Ordering::SeqCst) == 0 {
+                    drop((engine, shared));
+                    // Bounded, so that the thread notices the end of the engine.
+                    thread::park_timeout(Duration::from_secs(1));
+                } else {
+                    engine.increment_epoch();
+                    drop((engine, shared));
+                    thread::sleep(TICK);
+                }
+            }
+        })?;
+        let shared = Arc::new(Shared { running: AtomicUsize::new(0), thread: thread.thread().clone() });
+        hand_over.send(Arc::downgrade(&shared)).expect("the thread waits for exactly this");
+        Ok(Self { shared })
+    }
+
+    /// Keeps the ticks coming until the guard is dropped.
+    pub(super) fn run(&self) -> Running {
+        if self.shared.running.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.shared.thread.unpark();
+        }
+        Running { shared: Arc::clone(&self.shared) }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Running {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,303 @@
+//! From a file to a plugin that can be called: check, compile (or take the compiled code from the cache), link, describe.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreContextMut,
+    component::{Component, ComponentType, HasSelf, Linker, Lower, types::ComponentItem},
+};
+
+use super::{Plugin, call::Runtime, host::CallState, v1};
+use crate::config;
+
+/// Why a file cannot serve as a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{bytes} bytes are more than limits.plugin_file allows ({max})")]
+    TooLarge { bytes: u64, max: u64 },
+    #[error("the file is not WebAssembly; expected a component, as `cargo build --target wasm32-wasip2` makes")]
+    NotWasm,
+    #[error("the file is a core WebAssembly module, not a component; build it for wasm32-wasip2")]
+    NotComponent,
+    #[error("it serves {found}; this gateway serves callfeed:provider@1")]
+    ContractVersion { found: String },
+    #[error("it exports no callfeed:provider/plugin, so it is a component of some other kind")]
+    NotPlugin,
+    #[error("it imports {0}, which a plugin cannot have; only callfeed:provider and wasi are served")]
+    ForeignImport(String),
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    #[error("it does not fit the contract: {0}")]
+    Link(String),
+    #[error("its describe failed: {0}")]
+    Describe(String),
+    #[error("its description breaks the contract: {0}")]
+    Descriptor(String),
+    #[error("the plugin cache {path} is not usable: {detail}")]
+    Cache { path: PathBuf, detail: String },
+    #[error("the WebAssembly engine did not start: {0}")]
+    Engine(String),
+}
+
+/// The engine for every plugin: pooled memory that is reused while warm, interrupted by epochs.
+///
+/// Memory of finished instances stays resident up to a bound and only the pages they touched are reset; that halves the
+/// cost of a fresh instance per webhook.
+pub(super) fn engine(limits: &config::Limits) -> Result<Engine, Error> {
+    // One more than may be in flight: a plugin may be loaded while all places are taken.
+    let instances = u32::try_from(limits.plugins_in_flight).unwrap_or(u32::MAX).saturating_add(1);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        // A QuickJS plugin has 3 memories, a Python one 38 core instances.
+        .total_core_instances(instances.saturating_mul(16).max(64))
+        .total_memories(instances.saturating_mul(3))
+        .total_tables(instances.saturating_mul(4).max(64))
+        .total_stacks(instances)
+        .max_memories_per_component(4)
+        .max_tables_per_component(64)
+        .max_core_instances_per_component(64)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(4 << 20)
+        .table_elements(20_000)
+        .max_memory_size(limits.plugin_memory_bytes)
+        .linear_memory_keep_resident(2 << 20)
+        .table_keep_resident(64 << 10)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .wasm_backtrace_max_frames(None);
+    Engine::new(&config).map_err(|error| Error::Engine(format!("{error:#}")))
+}
+
+/// Compiles, links and describes a plugin. Takes a tenth of a second of processor time for a Rust plugin and seconds for
+/// others, unless the cache has it.
+///
+/// # Errors
+///
+/// [`Error`] says what is wrong with the file.
+pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugin, Error> {
+    check_header(wasm, runtime.limits().plugin_file_bytes)?;
+    let component = match &runtime.limits().plugin_cache {
+        Some(directory) => Cache::open(directory)?.component(runtime.engine(), wasm)?,
+        None => compile_component(runtime.engine(), wasm)?,
+    };
+    check_interfaces(runtime.engine(), &component)?;
+    let linker = linker(runtime.engine(), &component).map_err(|error| Error::Link(format!("{error:#}")))?;
+    let pre = linker
+        .instantiate_pre(&component)
+        .and_then(v1::ProviderPre::new)
+        .map_err(|error| Error::Link(format!("{error:#}")))?;
+    let raw = runtime.describe(&pre).await.map_err(Error::Describe)?;
+    let descriptor = v1::descriptor(raw)?;
+    let options_schema = jsonschema::draft202012::options()
+        .build(&descriptor.options_schema)
+        .map_err(|error| Error::Descriptor(format!("options-schema: {error}")))?;
+    Ok(Plugin { name: name.to_owned(), descriptor, options_schema, pre, share: runtime.share() })
+}
+
+/// The first eight bytes tell a component from a core module (component-model, Binary.md).
+fn check_header(wasm: &[u8], max: u64) -> Result<(), Error> {
+    if wasm.len() as u64 > max {
+        return Err(Error::TooLarge { bytes: wasm.len() as u64, max });
+    }
+    match wasm.get(..8) {
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
+        Some([0, b'a', b's', b'm', ..]) => Err(Error::NotComponent),
+        _ => Err(Error::NotWasm),
+    }
+}
+
+fn compile_component(engine: &Engine, wasm: &[u8]) -> Result<Component, Error> {
+    Component::from_binary(engine, wasm).map_err(|error| Error::Compile(format!("{error:#}")))
+}
+
+fn check_interfaces(engine: &Engine, component: &Component) -> Result<(), Error> {
+    let ty = component.component_type();
+    let mut found = None;
+    for (name, _) in ty.exports(engine) {
+        if name.starts_with(v1::PLUGIN_EXPORT) {
+            found = Some(Ok(()));
+            break;
+        }
+        if name.starts_with(v1::INTERFACE) {
+            found = Some(Err(Error::ContractVersion { found: name.to_owned() }));
+        }
+    }
+    found.unwrap_or(Err(Error::NotPlugin))?;
+    for (name, _) in ty.imports(engine) {
+        if !name.starts_with(v1::INTERFACE) && !name.starts_with("wasi:") {
+            return Err(Error::ForeignImport(name.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// `wasi:clocks/wall-clock.datetime`.
+#[derive(Clone, Copy, ComponentType, Lower)]
+#[component(record)]
+struct Datetime {
+    seconds: u64,
+    nanoseconds: u32,
+}
+
+/// Links the contract, answers with constants the few WASI functions that language runtimes call by themselves, and
+/// traps every other one. A full WASI would bring sleeping, files and sockets within reach, and waits that no epoch ends.
+fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<CallState>> {
+    let mut linker = Linker::<CallState>::new(engine);
+    v1::Provider::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
+    for (name, item) in component.component_type().imports(engine) {
+        let (Some((interface, _)), ComponentItem::ComponentInstance(ty)) = (name.split_once('@'), item.ty) else {
+            continue;
+        };
+        for (function, _) in ty.exports(engine) {
+            // Under the exact name of this component: the traps below would shadow another version's.
+            let mut instance = linker.instance(name)?;
+            match (interface, function) {
+                ("wasi:random/insecure-seed", "insecure-seed" | "get-insecure-seed") => {
+                    instance.func_wrap(function, |_, (): ()| Ok(((0x9e37_79b9_u64, 0x7f4a_7c15_u64),)))?;
+                }
+                ("wasi:random/random" | "wasi:random/insecure", "get-random-u64" | "get-insecure-random-u64") => {
+                    instance.func_wrap(function, |_, (): ()| Ok((0x9e37_79b9_u64,)))?;
+                }
+                ("wasi:random/random" | "wasi:random/insecure", "get-random-bytes" | "get-insecure-random-bytes") => {
+                    instance.func_wrap(function, |_, (length,): (u64,)| {
+                        let length = usize::try_from(length).unwrap_or(usize::MAX).min(4096);
+                        Ok((vec![0x5a_u8; length],))
+                    })?;
+                }
+                ("wasi:clocks/monotonic-clock", "now") => {
+                    instance.func_wrap(function, |_, (): ()| Ok((0_u64,)))?;
+                }
+                ("wasi:clocks/wall-clock", "now") => {
+                    instance.func_wrap(function, |store: StoreContextMut<'_, CallState>, (): ()| {
+                        let ms = store.data().received_at_ms();
+                        let nanoseconds = (ms % 1000) as u32 * 1_000_000;
+                        Ok((Datetime { seconds: ms / 1000, nanoseconds },))
+                    })?;
+                }
+                ("wasi:cli/environment", "get-environment") => {
+                    instance.func_wrap(function, |_, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
+                }
+                ("wasi:cli/environment", "get-arguments") => {
+                    instance.func_wrap(function, |_, (): ()| Ok((Vec::<String>::new(),)))?;
+                }
+                ("wasi:cli/environment", "initial-cwd") => {
+                    instance.func_wrap(function, |_, (): ()| Ok((None::<String>,)))?;
+                }
+                _ => {}
+            }
+        }
+    }
+    linker.define_unknown_imports_as_traps(component)?;
+    Ok(linker)
+}
+
+/// Compiled code on disk, by the digest of the file and of the compiler's settings.
+struct Cache {
+    directory: PathBuf,
+}
+
+impl Cache {
+    /// Loading compiled code trusts it like the gateway's own, so nobody else may be able to write it.
+    fn open(directory: &Path) -> Result<Self, Error> {
+        let unusable = |detail: String| Error::Cache { path: directory.to_owned(), detail };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| unusable(error.to_string()))?;
+        let metadata = fs::metadata(directory).map_err(|error| unusable(error.to_string()))?;
+        if metadata.mode() & 0o022 != 0 {
+            return Err(unusable("others may write to it; run `chmod 700` on it".into()));
+        }
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    fn component(&self, engine: &Engine, wasm: &[u8]) -> Result<Component, Error> {
+        let path = self.directory.join(format!("{}.cwasm", cache_key(engine, wasm)));
+        if path.exists() {
+            #[expect(unsafe_code, reason = "the directory is writable by the gateway alone, and only store() writes it")]
+            // SAFETY: the file was written by `store` from code this very engine compiled.
+            let loaded = unsafe { Component::deserialize_file(engine, &path) };
+            match loaded {
+                Ok(component) => return Ok(component),
+                Err(error) => tracing::warn!(path = %path.display(), error = %format!("{error:#}"),
+                    "the cached code does not load; compiling again"),
+            }
+        }
+        let component = compile_component(engine, wasm)?;
+        // A cache that cannot be written costs time at the next start, nothing else.
+        if let Err(error) = self.store(&path, &component) {
+            tracing::warn!(path = %path.display(), %error, "the compiled plugin was not cached");
+        }
+        Ok(component)
+    }
+
+    fn store(&self, path: &Path, component: &Component) -> std::io::Result<()> {
+        let code = component.serialize().map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+        // Under another name first: a crash must not leave half a file under the right one.
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(&code)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+fn cache_key(engine: &Engine, wasm: &[u8]) -> String {
+    use std::hash::{Hash as _, Hasher};
+
+    /// Feeds what the engine says of itself into the same digest.
+    struct Digesting(Sha256);
+    impl Hasher for Digesting {
+        fn finish(&self) -> u64 {
+            0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut digest = Digesting(Sha256::new_with_prefix(wasm));
+    engine.precompile_compatibility_hash().hash(&mut digest);
+    digest.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a plugin's file within its bound.
+///
+/// # Errors
+///
+/// [`Error::Read`] and [`Error::TooLarge`].
+pub(super) fn read_file(path: &Path, max: u64) -> Result<Bytes, Error> {
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    let bytes = fs::metadata(path).map_err(read)?.len();
+    if bytes > max {
+        return Err(Error::TooLarge { bytes, max });
+    }
+    fs::read(path).map(Bytes::from).map_err(read)
+}
+
+/// A store for one call, with every bound in force before the first instruction runs.
+pub(super) fn bounded_store(engine: &Engine, state: CallState, hostcall_fuel: usize) -> Store<CallState> {
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.limits);
+    store.set_hostcall_fuel(hostcall_fuel);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut context| {
+        let state = context.data_mut();
+        state.ticks_left = state.ticks_left.saturating_sub(1);
+        if state.ticks_left == 0 { Ok(wasmtime::UpdateDeadline::Interrupt) } else { Ok(wasmtime::UpdateDeadline::Yield(1)) }
+    });
+    store
+}

@@ -1,0 +1,146 @@
+//! The contract `callfeed:provider@1`, as generated from its WIT, and the only place that sees those types.
+
+use super::{
+    Assurance, Descriptor, EventSpec, MappedEvent, Rejection, RejectionKind, Reply, Request, SecretSpec,
+    grant::KeyEncoding, host::CallState, load::Error,
+};
+
+wasmtime::component::bindgen!({
+    path: "../schemas/plugin/v1",
+    world: "provider",
+    exports: { default: async },
+});
+
+pub(super) use callfeed::provider::{crypto, environment, types};
+pub(super) use exports::callfeed::provider::plugin as guest;
+
+/// The version of the contract this module serves, as it stands in import and export names.
+pub(super) const INTERFACE: &str = "callfeed:provider/";
+pub(super) const PLUGIN_EXPORT: &str = "callfeed:provider/plugin@1.";
+
+/// Bound on a handshake's answer, from the contract.
+const REPLY_BYTES_MAX: usize = 4 << 10;
+
+impl types::Host for CallState {}
+
+impl From<Request> for types::Request {
+    fn from(request: Request) -> Self {
+        let field = |(name, value)| types::Field { name, value };
+        Self {
+            method: request.method,
+            urls: request.urls,
+            path: request.path,
+            query: request.query.into_iter().map(field).collect(),
+            headers: request.headers.into_iter().map(field).collect(),
+            peer: request.peer,
+            body: match std::str::from_utf8(&request.body) {
+                Ok("") => types::Body::None,
+                Ok(text) => types::Body::Text(text.to_owned()),
+                Err(_) => types::Body::Binary(request.body.to_vec()),
+            },
+            form: request.form.into_iter().map(field).collect(),
+            received_at_ms: request.received_at_ms,
+        }
+    }
+}
+
+impl From<types::Rejection> for Rejection {
+    fn from(rejection: types::Rejection) -> Self {
+        Self {
+            kind: match rejection.kind {
+                types::RejectionKind::Unauthenticated => RejectionKind::Unauthenticated,
+                types::RejectionKind::Malformed => RejectionKind::Malformed,
+                types::RejectionKind::Unsupported => RejectionKind::Unsupported,
+            },
+            code: rejection.code,
+            detail: rejection.detail,
+        }
+    }
+}
+
+impl From<types::Event> for MappedEvent {
+    fn from(event: types::Event) -> Self {
+        Self {
+            kind: event.kind,
+            id: event.id,
+            subject: event.subject,
+            occurred_at_ms: event.occurred_at_ms,
+            test: event.test,
+            data: event.data,
+        }
+    }
+}
+
+/// Holds a plugin's answer to the contract's bounds.
+pub(super) fn reply(response: types::Response) -> Result<Reply, String> {
+    if !matches!(response.status, 200..=299 | 400..=499) {
+        return Err(format!("a plugin may answer 2xx and 4xx, not {}", response.status));
+    }
+    if response.body.len() > REPLY_BYTES_MAX {
+        return Err(format!("a plugin's answer of {} bytes is over {REPLY_BYTES_MAX}", response.body.len()));
+    }
+    let content_type = response.headers.into_iter().find(|field| field.name.eq_ignore_ascii_case("content-type"));
+    Ok(Reply { status: response.status, content_type: content_type.map(|field| field.value), body: response.body })
+}
+
+/// Turns a plugin's description of itself into what the rest of the gateway relies on.
+///
+/// # Errors
+///
+/// [`Error::Descriptor`] names the first member that breaks the contract.
+pub(super) fn descriptor(raw: types::Descriptor) -> Result<Descriptor, Error> {
+    let wrong = |what: String| Err(Error::Descriptor(what));
+    let slug = |text: &str| {
+        !text.is_empty()
+            && text.len() <= 63
+            && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+    };
+    if !slug(&raw.provider) {
+        return wrong(format!("provider {:?} is not a slug of a-z, 0-9, - and _", raw.provider));
+    }
+    if raw.schema != "call-event/1" {
+        return wrong(format!("schema {:?} is not served; this gateway serves call-event/1", raw.schema));
+    }
+    let assurance = match raw.assurance.as_str() {
+        "signed-body" => Assurance::SignedBody,
+        "signed-derived" => Assurance::SignedDerived,
+        "token" => Assurance::Token,
+        other => return wrong(format!("assurance {other:?} is none of signed-body, signed-derived, token")),
+    };
+    if raw.methods.is_empty() {
+        return wrong("methods is empty; name at least POST".into());
+    }
+    if let Some(event) = raw.events.iter().find(|event| !crate::event::TYPES.contains(&event.unified.as_str())) {
+        return wrong(format!("{:?} is not a type of the unified event", event.unified));
+    }
+    let mut secrets = Vec::with_capacity(raw.secrets.len());
+    for spec in raw.secrets {
+        let Some(encoding) = KeyEncoding::named(&spec.encoding) else {
+            return wrong(format!("secret {:?} has the unknown encoding {:?}", spec.name, spec.encoding));
+        };
+        secrets.push(SecretSpec {
+            name: spec.name,
+            summary: spec.summary,
+            encoding,
+            required: spec.required,
+            may_hmac: spec.may_hmac,
+        });
+    }
+    let options_schema = match serde_json::from_str(&raw.options_schema) {
+        Ok(schema) => schema,
+        Err(error) => return wrong(format!("options-schema is not JSON: {error}")),
+    };
+    Ok(Descriptor {
+        provider: raw.provider,
+        display_name: raw.display_name,
+        version: raw.version,
+        methods: raw.methods,
+        content_types: raw.content_types.into_iter().map(|name| name.to_ascii_lowercase()).collect(),
+        headers: raw.headers,
+        body_bytes_max: raw.max_body_bytes as usize,
+        assurance,
+        events: raw.events.into_iter().map(|e| EventSpec { native: e.native, unified: e.unified }).collect(),
+        secrets,
+        options_schema,
+    })
+}
