@@ -13,7 +13,7 @@ use std::{
 };
 
 const TARGET: &str = "wasm32-wasip2";
-const PROVIDERS: [&str; 3] = ["magpipe", "salpre", "voxagent"];
+const PROVIDERS: [&str; 5] = ["magnetis", "magpipe", "salpre", "topcalls", "voxagent"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let gateway = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);

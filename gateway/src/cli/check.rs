@@ -23,11 +23,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Err(Failure::Config(problems)) => return Err(report(problems, args.json)),
         Err(other) => return Err(other),
     };
-    let warnings = checked.warnings;
-    let prepared = match Prepared::new(checked.config).await {
+    let prepared = match Prepared::new(checked.config.clone()).await {
         Ok(prepared) => prepared,
-        Err(problems) => return Err(report(Problems::new(file, problems), args.json)),
+        Err(problems) => return Err(report(checked.refuse(problems), args.json)),
     };
+    let warnings = &checked.warnings;
     let config = &prepared.config;
     if args.json {
         let routes: Vec<_> = config.routes.iter().map(|route| json!({ "name": route.name, "path": route.path,
@@ -36,7 +36,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         say(&json!({ "ok": true, "routes": routes, "subscribers": subscribers, "warnings": warnings }).to_string());
         return Ok(());
     }
-    for warning in &warnings {
+    for warning in warnings {
         say(&warning.to_string());
     }
     say(&format!("{file} is right: {} routes, {} subscribers", config.routes.len(), config.subscribers.len()));

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::{Failure, say, table::Table};
 use crate::{
     clock,
-    config::{self, Config, Problems, Route, SigningKey},
+    config::{self, Config, Route, SigningKey},
     gateway::{Gateway, Prepared},
     outbound::sign,
     simulate::{self, Sample},
@@ -73,10 +73,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let text = configuration(socket.local_addr()?, directory.path())?;
     let checked = config::parse(&text, "demo", &|_| None, directory.path()).map_err(Failure::Config)?;
-    let config = checked.config;
-    let prepared = Prepared::new(config.clone())
+    let prepared = Prepared::new(checked.config.clone())
         .await
-        .map_err(|problems| Failure::Config(Problems::new("demo".into(), problems)))?;
+        .map_err(|problems| Failure::Config(checked.refuse(problems)))?;
+    let config = checked.config;
     let gateway = Gateway::start(prepared).await?;
     let tasks = TaskTracker::new();
     let arrivals = subscribe(socket, config.subscribers[0].secrets.clone(), &tasks);

@@ -2,11 +2,8 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{ConfigFile, Failure, display};
-use crate::{
-    config::Problems,
-    gateway::{Gateway, Prepared},
-};
+use super::{ConfigFile, Failure};
+use crate::gateway::{Gateway, Prepared};
 
 /// Runs until SIGTERM or SIGINT, then finishes what is in hand within `server.grace`. A second signal ends it at once;
 /// nothing that was accepted is lost either way.
@@ -21,9 +18,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
-    let prepared = Prepared::new(checked.config)
+    let prepared = Prepared::new(checked.config.clone())
         .await
-        .map_err(|problems| Failure::Config(Problems::new(display(&args.config.path), problems)))?;
+        .map_err(|problems| Failure::Config(checked.refuse(problems)))?;
     // Before the sockets: a stop that arrives while the gateway starts must be seen.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
