@@ -22,11 +22,7 @@
 //! # Ok::<(), callfeed_plugin::Rejection>(())
 //! ```
 
-use std::{
-    borrow::Cow,
-    cell::Cell,
-    fmt::{self, Write as _},
-};
+use std::{borrow::Cow, cell::Cell, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -643,7 +639,8 @@ fn write_canonical(raw: &str, out: &mut String) {
         }
         b'"' => out.push_str(&serde_json::to_string(&string(raw).expect(checked)).expect(checked)),
         b'-' | b'0'..=b'9' if significant_digits(raw) <= 15 => {
-            write!(out, "{}", raw.parse::<f64>().expect(checked)).expect("a string takes everything");
+            let number: f64 = raw.parse().expect(checked);
+            out.push_str(&serde_json::to_string(&number).expect(checked));
         }
         _ => out.push_str(raw),
     }
