@@ -337,6 +337,11 @@ mod tests {
     }
 
     #[test]
+    fn odd_values_lose_nothing() {
+        callfeed_plugin::testing::substitutions::<Magpipe>(concat!(env!("CARGO_MANIFEST_DIR"), "/cases"));
+    }
+
+    #[test]
     fn a_transcript_is_divided_at_labels_only() {
         let read = |text| {
             turns(text)

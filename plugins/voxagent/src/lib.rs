@@ -243,6 +243,11 @@ mod tests {
     }
 
     #[test]
+    fn odd_values_lose_nothing() {
+        callfeed_plugin::testing::substitutions::<Voxagent>(concat!(env!("CARGO_MANIFEST_DIR"), "/cases"));
+    }
+
+    #[test]
     fn the_known_vector_is_right() {
         use callfeed_plugin::testing::{Evidence, TestHost, with_host};
         let request_file = include_bytes!("../cases/conversation-complete/request.http");
