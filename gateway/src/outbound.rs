@@ -31,19 +31,19 @@ const LAST_RECORDS: Duration = Duration::from_secs(5);
 /// Why the outbound road cannot open.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("subscriber {subscriber} cannot be signed for: {source}")]
+    #[error("deliveries for subscriber {subscriber} cannot be signed")]
     Keys {
         subscriber: String,
         #[source]
         source: sign::Error,
     },
-    #[error("subscriber {subscriber} cannot be connected to: {source}")]
-    Client {
+    #[error("nothing can be delivered to subscriber {subscriber}")]
+    Courier {
         subscriber: String,
         #[source]
-        source: reqwest::Error,
+        source: deliver::Error,
     },
-    #[error("the progress of subscriber {subscriber} cannot be read: {source}")]
+    #[error("the progress of subscriber {subscriber} cannot be read")]
     Progress {
         subscriber: String,
         #[source]
@@ -76,7 +76,7 @@ impl Outbound {
                 subscriber: name.clone(),
                 source,
             })?;
-            let courier = Courier::new(&subscriber).map_err(|source| Error::Client {
+            let courier = Courier::new(&subscriber).map_err(|source| Error::Courier {
                 subscriber: name.clone(),
                 source,
             })?;

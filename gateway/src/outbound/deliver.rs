@@ -11,7 +11,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
 use reqwest::{Client, Request, Response, redirect::Policy};
 
 use super::{
@@ -40,6 +40,15 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const STRUCK_OUT: &str = "•••";
 /// Striking out shorter values would mutilate every answer and protect nothing.
 const SECRET_CHARS_MIN: usize = 4;
+
+/// Why a subscriber cannot be delivered to at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the value of the header {0} cannot stand in a header")]
+    Header(HeaderName),
+    #[error("no connections can be made")]
+    Client(#[from] reqwest::Error),
+}
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,8 +166,8 @@ impl Courier {
     ///
     /// # Errors
     ///
-    /// When TLS cannot be set up, e.g. because the system has no root certificates.
-    pub fn new(subscriber: &Subscriber) -> Result<Self, reqwest::Error> {
+    /// When TLS cannot be set up, e.g. because the system has no root certificates, or a header cannot be sent.
+    pub fn new(subscriber: &Subscriber) -> Result<Self, Error> {
         // An error means that the process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
@@ -185,11 +194,10 @@ impl Courier {
             HeaderValue::from_static(concat!("callfeed/", env!("CARGO_PKG_VERSION"))),
         );
         for (name, secret) in &subscriber.headers {
-            if let Ok(mut value) = HeaderValue::from_bytes(secret.expose()) {
-                // Also keeps HTTP/2 from putting it into a compression table.
-                value.set_sensitive(true);
-                headers.insert(name.clone(), value);
-            }
+            let mut value = HeaderValue::from_bytes(secret.expose()).map_err(|_| Error::Header(name.clone()))?;
+            // Also keeps HTTP/2 from putting it into a compression table.
+            value.set_sensitive(true);
+            headers.insert(name.clone(), value);
         }
         let client = client.build()?;
         // Takes a name and password out of the URL and into a header.
@@ -405,7 +413,6 @@ impl Secrets {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderName;
     use jiff::Timestamp;
 
     use super::{
@@ -466,6 +473,13 @@ mod tests {
             "{record}"
         );
         assert!(record.contains("webhook-signature: v1,"), "{record}");
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_sent_is_refused_at_once() {
+        let mut subscriber = subscriber("crm", "http://127.0.0.1:1/");
+        subscriber.headers = vec![(HeaderName::from_static("x-token"), Secret::new("a\nb"))];
+        assert!(matches!(Courier::new(&subscriber), Err(Error::Header(name)) if name == "x-token"));
     }
 
     #[tokio::test]

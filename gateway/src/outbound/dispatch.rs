@@ -993,6 +993,24 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_attempted_is_not_counted() {
+        let mut core = fresh(&config(&[0, 5]));
+        core.feed(events(&["a", "a"]), at(0));
+        let unread = core.next(at(0)).unwrap();
+        core.postponed(unread, at(1));
+        assert!(core.next(at(0)).is_none());
+        let lost = core.next(at(1)).unwrap();
+        assert_eq!((lost.seq, lost.number), (1, 1));
+        core.lost(lost, at(1));
+        assert_eq!(core.next(at(1)).unwrap().seq, 2);
+        let settlement = settle(&mut core, at(2));
+        assert_eq!(
+            (settlement.cursor, settlement.dead, settlement.attempts.len()),
+            (1, vec![1], 0)
+        );
+    }
+
+    #[test]
     fn an_event_it_does_not_like_says_nothing_of_the_subscriber() {
         for status in [400, 404, 422] {
             assert!(!speaks_of_the_subscriber(&failed(status, None).outcome), "{status}");
@@ -1130,7 +1148,6 @@ mod tests {
                     assert_eq!(due.number, number + 1);
                     assert!(self.now >= *not_before, "{} came too early", due.seq);
                 }
-                assert!(due.number as usize <= self.config.schedule.len());
                 self.in_flight.push((self.now, due));
                 assert!(self.in_flight.len() <= self.config.in_flight_max);
             }
@@ -1147,10 +1164,11 @@ mod tests {
             let which = self.dice.roll(self.in_flight.len() as u64) as usize;
             let (began, due) = self.in_flight.swap_remove(which);
             let (seq, number) = (due.seq, due.number);
-            let mood = if healthy { 0 } else { self.dice.roll(10) };
+            let mood = if healthy { 0 } else { self.dice.roll(100) };
             let attempted = match mood {
-                0..5 => delivered(),
-                5..8 => failed(500, None),
+                0..50 => delivered(),
+                50..80 => failed(500, None),
+                80 => attempted(Outcome::Gone),
                 _ => failed(429, Some(30 + self.dice.roll(100))),
             };
             if matches!(attempted.outcome, Outcome::Delivered { .. }) {
@@ -1166,12 +1184,14 @@ mod tests {
             let chance = self.dice.chance();
             match self.core.ended(due, began, attempted, self.now, chance) {
                 NextStep::Again(_) => {
-                    let pause = self.config.schedule[number as usize].mul_f64(0.9);
+                    let pause = self.config.schedule[number as usize % self.config.schedule.len()].mul_f64(0.9);
                     self.not_before.insert(seq, (number, self.now + pause.max(asked)));
                 }
-                NextStep::Dead => assert_eq!(number as usize, self.config.schedule.len()),
+                NextStep::Dead => assert_eq!(number as usize % self.config.schedule.len(), 0),
                 NextStep::Done => {}
-                NextStep::Stop => panic!("nobody said 410"),
+                NextStep::Stop => {
+                    self.not_before.insert(seq, (number, self.now));
+                }
             }
         }
 
@@ -1199,6 +1219,7 @@ mod tests {
             }
             assert!(settlement.delivered.iter().all(|seq| self.had.contains(seq)));
             self.dead.extend(settlement.dead);
+            self.disk.stopped = settlement.stopped.or(self.disk.stopped.take());
             assert!(self.disk.waiting.len() <= self.config.waiting_max);
             for event in self.wanted(self.disk.cursor) {
                 let kept = self.had.contains(&event.seq)
@@ -1220,6 +1241,13 @@ mod tests {
             self.core = Core::new(&self.config, self.disk.clone());
         }
 
+        /// An operator lets a stopped subscriber go on.
+        fn resume(&mut self) {
+            if self.settling.is_none() && self.disk.stopped.take().is_some() {
+                self.core.adopt(self.disk.clone());
+            }
+        }
+
         fn read(&mut self) {
             let room = self.core.room();
             let after = self.core.read_to() as usize;
@@ -1235,6 +1263,7 @@ mod tests {
                 60..75 => self.read(),
                 75..90 => self.settle(),
                 90 if !healthy => self.crash(),
+                91 => self.resume(),
                 _ => self.now += Duration::from_millis(self.dice.roll(8000)),
             }
         }
