@@ -235,8 +235,7 @@ impl Core {
             } else if !self.deliveries.contains_key(&seq) {
                 // One that is known was in the retry set before the cursor got to it.
                 let due_at = self.schedule.first(event.kept_at, now);
-                let subject = event.subject.clone();
-                self.enqueue(seq, &subject, Some(event), 0, due_at);
+                self.enqueue(seq, &event.subject, Some(Arc::clone(&event)), 0, due_at);
                 self.open.insert(seq);
                 if self.follows_waiting(seq) {
                     self.set_aside(seq, now);
