@@ -170,7 +170,8 @@ pub struct Limits {
     pub plugin_wait: Duration,
     /// Largest file accepted as a plugin.
     pub plugin_file_bytes: u64,
-    /// Where compiled third-party plugins are cached; only the gateway may write there.
+    /// Where compiled plugins are cached; only the gateway may write there. A configuration that was read always names
+    /// one; `None` caches nothing.
     pub plugin_cache: Option<PathBuf>,
 }
 

@@ -98,7 +98,12 @@ pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<
     let server = root.section("server", |t| server(t, around));
     let admin = root.section("admin", |t| admin(t, around));
     let store = root.section("store", |t| store(t, around));
-    let limits = root.section("limits", |t| limits(t, around));
+    let mut limits = root.section("limits", |t| limits(t, around));
+    // Beside the store: a place that the gateway may write to, and that lasts.
+    let Location::Sqlite(file) = &store.location;
+    limits
+        .plugin_cache
+        .get_or_insert_with(|| file.with_file_name("plugin-cache"));
 
     let [mut plugin_names, mut route_names, mut subscriber_names] = <[Names; 3]>::default();
     let plugins = root.blocks("plugin", |t| plugin(t, &mut plugin_names, around));

@@ -37,8 +37,6 @@ pub enum Invalid {
     Time(u64),
     #[error("the plugin set data.{0}, which belongs to the host")]
     HostOwned(&'static str),
-    #[error("the type {kind} needs data.{block}")]
-    Block { kind: String, block: &'static str },
     #[error("the event does not fit its schema: {0}")]
     Schema(String),
 }
@@ -108,11 +106,6 @@ impl Validator {
         if occurred_at.is_none() {
             data.insert("time_is_received".into(), Value::Bool(true));
         }
-        if let Some(block) = block_of(&mapped.kind)
-            && !data.contains_key(block)
-        {
-            return Err(Invalid::Block { kind: mapped.kind, block });
-        }
         let facts = facts(&data, mapped.test);
         let data = Value::Object(data);
         if !self.schema.is_valid(&data) {
@@ -142,18 +135,6 @@ impl Validator {
 fn check_name(what: &'static str, text: &str) -> Result<(), Invalid> {
     let good = !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control);
     if good { Ok(()) } else { Err(Invalid::Name(what)) }
-}
-
-/// The block without which an event of this family says nothing.
-fn block_of(kind: &str) -> Option<&'static str> {
-    match kind.split('.').next()? {
-        "call" => Some("call"),
-        "message" => Some("message"),
-        "email" => Some("email"),
-        "lead" => Some("lead"),
-        "campaign" => Some("campaign"),
-        _ => None,
-    }
 }
 
 fn violations(schema: &jsonschema::Validator, data: &Value) -> String {

@@ -90,7 +90,10 @@ pub(super) fn engine(limits: &config::Limits) -> Result<Engine, Error> {
 pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugin, Error> {
     check_header(wasm, runtime.limits().plugin_file_bytes)?;
     let component = match &runtime.limits().plugin_cache {
-        Some(directory) => Cache::open(directory)?.component(runtime.engine(), wasm)?,
+        Some(directory) => match Cache::open(directory)? {
+            Some(cache) => cache.component(runtime.engine(), wasm)?,
+            None => compile_component(runtime.engine(), wasm)?,
+        },
         None => compile_component(runtime.engine(), wasm)?,
     };
     check_interfaces(runtime.engine(), &component)?;
@@ -210,19 +213,22 @@ struct Cache {
 }
 
 impl Cache {
-    /// Loading compiled code trusts it like the gateway's own, so nobody else may be able to write it.
-    fn open(directory: &Path) -> Result<Self, Error> {
-        let unusable = |detail: String| Error::Cache { path: directory.to_owned(), detail };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|error| unusable(error.to_string()))?;
-        let metadata = fs::metadata(directory).map_err(|error| unusable(error.to_string()))?;
+    /// Loading compiled code trusts it like the gateway's own, so nobody else may be able to write it. A directory that
+    /// cannot be made is no cache, which costs time at every start and nothing else.
+    fn open(directory: &Path) -> Result<Option<Self>, Error> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        let metadata = match made.and_then(|()| fs::metadata(directory)) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                tracing::warn!(path = %directory.display(), %error, "compiled plugins are not cached");
+                return Ok(None);
+            }
+        };
         if metadata.mode() & 0o022 != 0 {
-            return Err(unusable("others may write to it; run `chmod 700` on it".into()));
+            let detail = "others may write to it; run `chmod 700` on it".into();
+            return Err(Error::Cache { path: directory.to_owned(), detail });
         }
-        Ok(Self { directory: directory.to_owned() })
+        Ok(Some(Self { directory: directory.to_owned() }))
     }
 
     fn component(&self, engine: &Engine, wasm: &[u8]) -> Result<Component, Error> {
