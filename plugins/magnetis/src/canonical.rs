@@ -98,12 +98,10 @@ impl Recipe {
             (Recipe::Raw, _) => return Some(Message::Body),
             (Recipe::UrlOnly, _) => String::new(),
 
-            (Recipe::FormFlat, Variables::Form { flat, .. }) => {
-                let mut flat = flat.clone();
-                // Stable, so that a repeated name keeps the order sent.
-                flat.sort_by_key(|(name, _)| *name);
-                flat.into_iter().flat_map(|(name, value)| [name, value]).collect()
-            }
+            (Recipe::FormFlat, Variables::Form { flat, .. }) => ascending(flat.iter().map(|(name, _)| *name))
+                .map(|at| flat[at])
+                .flat_map(|(name, value)| [name, value])
+                .collect(),
             (
                 Recipe::FormTopJson,
                 Variables::Form {
@@ -144,8 +142,10 @@ impl Recipe {
                 for member in members {
                     flatten(member.key.clone(), &member.value, &mut leaves);
                 }
-                leaves.sort();
-                leaves.into_iter().flat_map(|(path, leaf)| [path, leaf]).collect()
+                ascending(leaves.iter().map(|(path, _)| path.as_str()))
+                    .map(|at| &leaves[at])
+                    .flat_map(|(path, leaf)| [path.as_str(), leaf])
+                    .collect()
             }
 
             (
@@ -260,15 +260,20 @@ impl<'a> Variables<'a> {
     }
 }
 
+/// The places of keys in ascending order, where equal ones keep the order sent.
+fn ascending<'k>(keys: impl Iterator<Item = &'k str>) -> impl Iterator<Item = usize> {
+    let mut places: Vec<(&str, usize)> = keys.zip(0..).collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, at)| at)
+}
+
 /// The vendor's recipe at the top level: sorted by key, key and value appended.
 fn top<'a>(variables: impl Iterator<Item = (&'a str, String)>) -> String {
-    let mut variables: Vec<_> = variables.collect();
-    variables.sort_by_key(|(key, _)| *key);
-    variables.into_iter().fold(String::new(), |mut text, (key, value)| {
-        text.push_str(key);
-        text.push_str(&value);
-        text
-    })
+    let variables: Vec<_> = variables.collect();
+    ascending(variables.iter().map(|(key, _)| *key))
+        .map(|at| &variables[at])
+        .flat_map(|(key, value)| [*key, value])
+        .collect()
 }
 
 fn top_value(value: &Tree, flags: Json) -> String {
@@ -287,10 +292,9 @@ enum Index {
 }
 
 fn recurse_members(members: &[Member<'_>], index: Index) -> String {
-    let mut members: Vec<_> = members.iter().collect();
-    members.sort_by_key(|member| &member.key);
     let mut text = String::new();
-    for member in members {
+    for at in ascending(members.iter().map(|member| member.key.as_str())) {
+        let member = &members[at];
         text.push_str(&member.key);
         recurse(&member.value, index, &mut text);
     }
@@ -298,9 +302,8 @@ fn recurse_members(members: &[Member<'_>], index: Index) -> String {
 }
 
 fn recurse_entries(entries: &[(String, Tree)], index: Index, text: &mut String) {
-    let mut entries: Vec<_> = entries.iter().collect();
-    entries.sort_by_key(|(key, _)| key);
-    for (key, value) in entries {
+    for at in ascending(entries.iter().map(|(key, _)| key.as_str())) {
+        let (key, value) = &entries[at];
         text.push_str(key);
         recurse(value, index, text);
     }
