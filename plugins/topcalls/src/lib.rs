@@ -1,7 +1,7 @@
 //! TopCalls: outbound calls and campaigns of an AI caller.
 //!
 //! Its webhooks name neither the event nor the delivery, and its own receiver sample signs the body only after parsing
-//! it. So [`verify`] has two forms to try, and [`map`] finds out what happened from the route or from the call's state.
+//! it. So `verify` has two forms to try, and `map` finds out what happened from the route or from the call's state.
 //!
 //! Facts from <https://docs.topcalls.ai/guides/webhooks>, …/concepts/webhooks and the API reference.
 
