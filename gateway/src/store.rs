@@ -369,6 +369,8 @@ impl Store {
     }
 
     /// Refuses new writes, commits those that wait, and gives the store free. Every later call fails.
+    ///
+    /// Dropping the last handle does the same, some time later and without a word about it.
     pub async fn close(&self) -> Result<(), Error> {
         match &self.engine {
             Engine::Sqlite(sqlite) => sqlite.close().await,

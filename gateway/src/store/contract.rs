@@ -58,10 +58,12 @@ impl Scene {
         self
     }
 
+    /// Keeps events that are new, fifty to a webhook.
     async fn keep(&self, numbers: std::ops::RangeInclusive<u64>) {
-        for number in numbers {
-            let receipt = self.store.keep(submission([event(number)])).await.unwrap();
-            assert!(matches!(receipt, Receipt::Events(places) if matches!(places[..], [Place::New(_)])));
+        let numbers: Vec<u64> = numbers.collect();
+        for some in numbers.chunks(50) {
+            let kept = places(self.store.keep(submission(some.iter().copied().map(event))).await);
+            assert!(kept.iter().all(|place| matches!(place, Place::New(_))));
         }
     }
 
@@ -419,6 +421,18 @@ async fn what_is_settled_comes_back_after_a_restart() {
     assert_eq!(progress.stopped.unwrap().reason, "410");
 
     let history = scene.store.history();
+    for (state, seqs) in [
+        (DeliveryState::Delivered, vec![2, 1]),
+        (DeliveryState::Waiting, vec![3]),
+        (DeliveryState::Dead, vec![4]),
+    ] {
+        let query = Query {
+            state: Some(state),
+            ..everything()
+        };
+        let found = history.deliveries(query).await.unwrap();
+        assert_eq!(found.iter().map(|it| it.seq).collect::<Vec<_>>(), seqs);
+    }
     let deliveries = history.deliveries(everything()).await.unwrap();
     let told: Vec<_> = deliveries
         .iter()
@@ -479,7 +493,8 @@ async fn a_forgotten_subscriber_leaves_its_debts_on_record() {
 #[tokio::test]
 async fn history_lists_what_is_asked_for_page_by_page() {
     let scene = Scene::new().await;
-    scene.keep(1..=9).await;
+    scene.keep(1..=4).await;
+    scene.keep(5..=9).await;
     let history = scene.store.history();
     let seqs = async |query: Query| {
         let events = history.events(query).await.unwrap();
@@ -688,6 +703,46 @@ async fn a_full_disk_refuses_and_then_recovers() {
 }
 
 #[tokio::test]
+async fn a_disk_that_fails_takes_the_group_down_and_no_more() {
+    let scene = Scene::new().await;
+    scene.keep(1..=3).await;
+    let Engine::Sqlite(sqlite) = &scene.store.engine;
+    for _ in 0..2 {
+        let (kept, failed) = tokio::join!(scene.store.keep(submission([event(4)])), sqlite.fail_to_sync());
+        assert!(matches!(
+            (kept, failed),
+            (Err(Error::Unavailable(_)), Err(Error::Unavailable(_)))
+        ));
+        assert_eq!(*scene.store.head().borrow(), 3);
+    }
+    assert_eq!(
+        places(scene.store.keep(submission([event(4), event(3)])).await),
+        [Place::New(4), Place::Known(3)]
+    );
+    assert_eq!(scene.seqs(0).await, [1, 2, 3, 4]);
+    let scene = scene.reopened().await;
+    assert_eq!(scene.seqs(0).await, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_on_disk() {
+    let scene = Scene::new().await;
+    scene.keep(1..=30).await;
+    // What a killed process leaves behind.
+    let copy = scene.path.with_file_name("copy.db");
+    for suffix in ["", "-wal"] {
+        let file = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+        std::fs::copy(file(&scene.path), file(&copy)).unwrap();
+    }
+    let store = Store::open(&config(&copy)).await.unwrap();
+    assert_eq!(*store.head().borrow(), 30);
+    assert_eq!(
+        places(store.keep(submission([event(30), event(31)])).await),
+        [Place::Known(30), Place::New(31)]
+    );
+}
+
+#[tokio::test]
 async fn one_at_fault_does_not_take_its_neighbours_along() {
     let scene = Scene::new().await;
     let mut poisoned = settlement(0);
@@ -753,6 +808,12 @@ async fn a_second_gateway_is_refused_and_a_reader_is_not() {
         matches!(&error, Error::Open { detail, .. } if detail.contains("another gateway")),
         "{error}"
     );
+    #[cfg(unix)]
+    {
+        let link = scene.path.with_file_name("link.db");
+        std::os::unix::fs::symlink(&scene.path, &link).unwrap();
+        assert!(matches!(Store::open(&config(&link)).await, Err(Error::Open { .. })));
+    }
     let history = History::open(&config(&scene.path)).await.unwrap();
     assert_eq!(history.events(everything()).await.unwrap().len(), 3);
     scene.keep(4..=4).await;
@@ -890,7 +951,7 @@ async fn retention_keeps_what_someone_still_needs() {
     scene.store.settle(settled).await.unwrap();
     let report = prune_all(&scene.store).await;
     // The newest event and the newest webhook carry the numbering.
-    assert_eq!((report.events, report.webhooks), (102, 1200));
+    assert_eq!((report.events, report.webhooks), (102, 24));
     let scene = scene.reopened().await;
     assert_eq!(scene.seqs(0).await, [1201]);
     assert_eq!(
@@ -925,13 +986,13 @@ async fn history_is_read_while_the_gateway_writes() {
     let history = History::open(&config(&scene.path)).await.unwrap();
     let store = scene.store.clone();
     let writing = async move {
-        for number in 1..=300 {
+        for number in 1..=100 {
             store.keep(submission([event(number)])).await.unwrap();
         }
     };
     let reading = async {
         let mut seen = 0;
-        while seen < 300 {
+        while seen < 100 {
             let events = history.events(everything()).await.unwrap();
             let newest = events.first().map_or(0, |kept| kept.seq);
             assert!(newest >= seen);

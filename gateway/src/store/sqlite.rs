@@ -151,6 +151,12 @@ impl Sqlite {
         self.ask(sql.to_owned(), Command::Execute).await
     }
 
+    /// Fails the group it is in as a disk does that could not sync.
+    #[cfg(test)]
+    pub(super) async fn fail_to_sync(&self) -> Result<(), Error> {
+        self.ask((), Command::FailToSync).await
+    }
+
     async fn ask<I, O>(&self, input: I, command: impl FnOnce(Job<I, O>) -> Command) -> Result<O, Error> {
         let (job, answer) = Job::new(input);
         self.commands.send(command(job)).await.map_err(|_| closed())?;

@@ -44,11 +44,14 @@ impl Claim {
     ///
     /// The lock is on a file beside it: SQLite's own locks are taken and dropped with each transaction.
     pub(super) fn of(path: PathBuf) -> Result<Self, Error> {
+        let named = path.display().to_string();
         let failed = |detail: String| Error::Open {
-            path: path.display().to_string(),
+            path: named.clone(),
             detail,
         };
         make(&path).map_err(|error| failed(error.to_string()))?;
+        // One file has one lock, by whichever link it is named.
+        let path = fs::canonicalize(&path).map_err(|error| failed(error.to_string()))?;
         let mut lock_path = path.clone().into_os_string();
         lock_path.push(".lock");
         let lock = owner_only()

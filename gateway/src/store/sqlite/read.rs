@@ -293,7 +293,8 @@ fn deliveries(connection: &Connection, query: &Query) -> Result<Vec<Delivery>> {
     let candidates = match query.state {
         Some(DeliveryState::Delivered) => attempted.to_owned(),
         Some(DeliveryState::Dead) => dead.to_owned(),
-        Some(DeliveryState::Waiting) | None => format!("{attempted} UNION {waiting} UNION {dead}"),
+        Some(DeliveryState::Waiting) => waiting.to_owned(),
+        None => format!("{attempted} UNION {waiting} UNION {dead}"),
     };
     let mut names = HashMap::new();
     let mut statement = connection.prepare_cached("SELECT id, name FROM subscriber")?;
@@ -302,6 +303,7 @@ fn deliveries(connection: &Connection, query: &Query) -> Result<Vec<Delivery>> {
         names.insert(id, name);
     }
 
+    let event_sql = format!("SELECT id, kind, subject FROM event WHERE seq = :seq AND {MATCHES}");
     let mut statement = connection.prepare_cached(&format!("{candidates} ORDER BY seq DESC, subscriber DESC"))?;
     let mut rows =
         statement.query(named_params! { ":before": before(query.before), ":from": first_since(connection, query)? })?;
@@ -315,19 +317,24 @@ fn deliveries(connection: &Connection, query: &Query) -> Result<Vec<Delivery>> {
         if query.subscriber.as_ref().is_some_and(|wanted| wanted != name) {
             continue;
         }
-        if let Some(delivery) = delivery(connection, query, seq, subscriber, name)? {
+        if let Some(delivery) = delivery(connection, query, &event_sql, seq, subscriber, name)? {
             found.push(delivery);
         }
     }
     Ok(found)
 }
 
-fn delivery(connection: &Connection, query: &Query, seq: u64, subscriber: i64, name: &str) -> Result<Option<Delivery>> {
+fn delivery(
+    connection: &Connection,
+    query: &Query,
+    event_sql: &str,
+    seq: u64,
+    subscriber: i64,
+    name: &str,
+) -> Result<Option<Delivery>> {
     let (kind, kind_prefix) = kinds(query);
     let event = connection
-        .prepare_cached(&format!(
-            "SELECT id, kind, subject FROM event WHERE seq = :seq AND {MATCHES}"
-        ))?
+        .prepare_cached(event_sql)?
         .query_row(
             named_params! {
                 ":seq": seq, ":route": query.route, ":subject": query.subject, ":kind": kind,
@@ -362,6 +369,7 @@ fn delivery(connection: &Connection, query: &Query, seq: u64, subscriber: i64, n
             ))
         })
         .optional()?;
+    // Tried without success, and neither waiting nor dead: its settlement is on the way, it will be waiting.
     let state = match &last {
         _ if dead => DeliveryState::Dead,
         Some((.., outcome)) if waiting.is_none() && outcome == "delivered" => DeliveryState::Delivered,

@@ -53,6 +53,8 @@ pub(super) enum Command {
     Close(Job<(), ()>),
     #[cfg(test)]
     Execute(Job<String, ()>),
+    #[cfg(test)]
+    FailToSync(Job<(), ()>),
 }
 
 /// A question, the answer as soon as there is one, and the way to who asked.
@@ -95,6 +97,11 @@ impl Command {
             Self::Close(job) => job.output = Some(()),
             #[cfg(test)]
             Self::Execute(job) => job.output = Some(connection.execute_batch(&job.input)?),
+            #[cfg(test)]
+            Self::FailToSync(_) => {
+                let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+                return Err(rusqlite::Error::SqliteFailure(failure, None));
+            }
         }
         Ok(())
     }
@@ -111,6 +118,8 @@ impl Command {
             Self::Close(job) => job.answer(result),
             #[cfg(test)]
             Self::Execute(job) => job.answer(result),
+            #[cfg(test)]
+            Self::FailToSync(job) => job.answer(result),
         }
     }
 
