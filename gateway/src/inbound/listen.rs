@@ -2,13 +2,14 @@
 
 use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
+use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::Semaphore,
 };
@@ -17,6 +18,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Inbound;
 use crate::{clock, config};
+
+mod pace;
+
+use pace::{Pace, Paced};
 
 /// Pause after the system refused a connection for want of descriptors; trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -89,15 +94,22 @@ impl Listener {
             };
             let watcher = graceful.watcher();
             let (inbound, server, tls) = (Arc::clone(&inbound), Arc::clone(&server), self.tls.clone());
-            let handshake = self.bounds.header_timeout;
+            let (idle, head) = (self.bounds.idle_timeout, self.bounds.header_timeout);
             connections.spawn(async move {
                 let _place = place;
                 // Answers are small and somebody waits for each.
                 let _ = stream.set_nodelay(true);
+                let pace = Arc::new(Pace::default());
                 match tls {
-                    None => serve(&server, TokioIo::new(stream), inbound, peer, watcher).await,
-                    Some(tls) => match tokio::time::timeout(handshake, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => serve(&server, TokioIo::new(stream), inbound, peer, watcher).await,
+                    None => {
+                        let socket = Paced::new(stream, Arc::clone(&pace), idle, head);
+                        serve(&server, socket, pace, inbound, peer, watcher).await;
+                    }
+                    Some(tls) => match tokio::time::timeout(head, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => {
+                            let socket = Paced::new(stream, Arc::clone(&pace), idle, head);
+                            serve(&server, socket, pace, inbound, peer, watcher).await;
+                        }
                         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS session"),
                         Err(_) => tracing::debug!(%peer, "no TLS session in time"),
                     },
@@ -116,8 +128,8 @@ impl Listener {
         let mut server = auto::Builder::new(TokioExecutor::new());
         server
             .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(bounds.header_timeout)
+            // The socket keeps time, see `pace`.
+            .header_read_timeout(None)
             // hyper's own floor for this buffer is 8 KiB.
             .max_buf_size(bounds.header_bytes_max.max(8 << 10))
             .max_headers(bounds.headers_max)
@@ -133,20 +145,26 @@ impl Listener {
     }
 }
 
-async fn serve<I>(
+async fn serve<S>(
     server: &auto::Builder<TokioExecutor>,
-    io: I,
+    socket: Paced<S>,
+    pace: Arc<Pace>,
     inbound: Arc<Inbound>,
     peer: SocketAddr,
     watcher: hyper_util::server::graceful::Watcher,
 ) where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = pace.begin(request.version());
         let inbound = Arc::clone(&inbound);
-        async move { Ok::<_, Infallible>(inbound.handle(request, peer).await) }
+        async move {
+            let answer = inbound.handle(request, peer).await;
+            drop(busy);
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let connection = server.serve_connection(io, service);
+    let connection = server.serve_connection(TokioIo::new(socket), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%peer, error = %error, "the connection ended early");
     }

@@ -1,0 +1,141 @@
+//! How long a connection may take: to begin a request, and then to finish its head.
+//!
+//! hyper has one time-out for both, which is either too short for a proxy that keeps connections open between webhooks or
+//! too long for a sender that drips a head byte by byte.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::Version;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+/// What the connection's requests tell its socket.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Requests between their head and their answer.
+    active: AtomicU32,
+    /// Counts requests begun and ended, so that the socket sees that something happened.
+    turns: AtomicU32,
+    /// Frames come at any time in HTTP/2 and do not mean that a head has begun.
+    http2: AtomicBool,
+}
+
+impl Pace {
+    /// A request's head is complete; the connection is busy until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Busy {
+        self.http2.store(version == Version::HTTP_2, Ordering::Relaxed);
+        self.active.fetch_add(1, Ordering::AcqRel);
+        self.turns.fetch_add(1, Ordering::AcqRel);
+        Busy(Arc::clone(self))
+    }
+}
+
+/// A request in hand.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Pace>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.turns.fetch_add(1, Ordering::AcqRel);
+        self.0.active.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A socket whose reads end with [`io::ErrorKind::TimedOut`] when no request comes, or its head does not end.
+#[derive(Debug)]
+pub(super) struct Paced<S> {
+    socket: S,
+    pace: Arc<Pace>,
+    idle: Duration,
+    head: Duration,
+    alarm: Pin<Box<Sleep>>,
+    /// The turn that the alarm was set for.
+    turn: u32,
+    in_head: bool,
+}
+
+impl<S> Paced<S> {
+    pub(super) fn new(socket: S, pace: Arc<Pace>, idle: Duration, head: Duration) -> Self {
+        // A new connection has come to say something: it gets no more than the time of a head.
+        let alarm = Box::pin(tokio::time::sleep(head));
+        Self { socket, pace, idle, head, alarm, turn: 0, in_head: false }
+    }
+
+    fn set_alarm(&mut self, after: Duration) {
+        self.alarm.as_mut().reset(Instant::now() + after);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.socket).poll_read(context, buffer);
+        let turn = this.pace.turns.load(Ordering::Acquire);
+        if turn != this.turn {
+            this.turn = turn;
+            this.in_head = false;
+            this.set_alarm(this.idle);
+        }
+        if this.pace.active.load(Ordering::Acquire) > 0 {
+            // Bodies have a time-out of their own, and answers take as long as the store takes.
+            return read;
+        }
+        match read {
+            Poll::Ready(Ok(())) => {
+                let some = buffer.filled().len() > before;
+                if some && !this.in_head && this.turn > 0 && !this.pace.http2.load(Ordering::Relaxed) {
+                    this.in_head = true;
+                    this.set_alarm(this.head);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                std::task::ready!(this.alarm.as_mut().poll(context));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(context, buffers)
+    }
+}
