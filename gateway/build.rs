@@ -20,7 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = gateway.parent().ok_or("the gateway stands inside its workspace")?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // Printing one of these switches off cargo's own watching, so everything a plugin is made of is listed.
-    for input in ["plugins", "schemas", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "gateway/build.rs"] {
+    for input in [
+        "plugins",
+        "schemas",
+        "Cargo.toml",
+        "Cargo.lock",
+        "rust-toolchain.toml",
+        "gateway/build.rs",
+    ] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     println!("cargo::rerun-if-env-changed=CALLFEED_PLUGINS_DIR");
@@ -39,7 +46,15 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     // Not the outer cargo's folder, whose lock it holds, and not OUT_DIR, which every profile has of its own.
     let target_dir = target_dir(out)?.join("plugins");
     let mut cargo = Command::new(env::var_os("CARGO").ok_or("cargo sets CARGO for build scripts")?);
-    cargo.current_dir(root).args(["build", "--profile", "plugin", "--target", TARGET, "--locked", "--target-dir"]);
+    cargo.current_dir(root).args([
+        "build",
+        "--profile",
+        "plugin",
+        "--target",
+        TARGET,
+        "--locked",
+        "--target-dir",
+    ]);
     cargo.arg(&target_dir);
     for provider in PROVIDERS {
         cargo.args(["-p", &format!("callfeed-plugin-{provider}")]);
@@ -47,7 +62,9 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     // Flags for the host would reach the guest through the environment and break its link, or silently change it.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
-        let own = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_"].iter().any(|prefix| name.starts_with(prefix));
+        let own = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
         let own = own
             || matches!(
                 name.as_ref(),
@@ -71,11 +88,22 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
 
 /// The folder that cargo builds into: `<target>/<profile>/build/<package>/out`, five levels down when cross-compiling.
 fn target_dir(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let build = out.ancestors().find(|path| path.file_name().is_some_and(|name| name == "build"));
+    let build = out
+        .ancestors()
+        .find(|path| path.file_name().is_some_and(|name| name == "build"));
     let profile = build.and_then(Path::parent).ok_or("OUT_DIR lies in a build folder")?;
-    let target = profile.parent().ok_or("the profile's folder lies in the target folder")?;
-    let cross = target.file_name().is_some_and(|name| name == env::var("TARGET").unwrap_or_default().as_str());
-    Ok(if cross { target.parent().unwrap_or(target) } else { target }.to_owned())
+    let target = profile
+        .parent()
+        .ok_or("the profile's folder lies in the target folder")?;
+    let cross = target
+        .file_name()
+        .is_some_and(|name| name == env::var("TARGET").unwrap_or_default().as_str());
+    Ok(if cross {
+        target.parent().unwrap_or(target)
+    } else {
+        target
+    }
+    .to_owned())
 }
 
 fn ensure_target() -> Result<(), Box<dyn Error>> {
@@ -83,7 +111,10 @@ fn ensure_target() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     println!("cargo::warning=fetching the Rust target {TARGET} for the plugins (rustup target add {TARGET})");
-    let added = Command::new("rustup").args(["target", "add", TARGET]).stdin(Stdio::null()).status();
+    let added = Command::new("rustup")
+        .args(["target", "add", TARGET])
+        .stdin(Stdio::null())
+        .status();
     if added.is_ok_and(|status| status.success()) && has_target()? {
         return Ok(());
     }
@@ -92,7 +123,9 @@ fn ensure_target() -> Result<(), Box<dyn Error>> {
 
 fn has_target() -> Result<bool, Box<dyn Error>> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output()?;
+    let output = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()?;
     let libdir = PathBuf::from(String::from_utf8(output.stdout)?.trim());
     let mut entries = match fs::read_dir(&libdir) {
         Ok(entries) => entries,
@@ -112,7 +145,11 @@ fn list(root: &Path, components: &Path) -> Result<String, Box<dyn Error>> {
         if !component.is_file() {
             return Err(format!("{} is missing", component.display()).into());
         }
-        writeln!(text, "    ({provider:?}, include_bytes!({:?})),", component.canonicalize()?)?;
+        writeln!(
+            text,
+            "    ({provider:?}, include_bytes!({:?})),",
+            component.canonicalize()?
+        )?;
     }
     text.push_str(
         "];\n\n/// Provider, name and HTTP request of every sample webhook, in alphabetical order.\n\
@@ -127,7 +164,12 @@ fn list(root: &Path, components: &Path) -> Result<String, Box<dyn Error>> {
             .collect();
         cases.sort();
         for request in cases {
-            let name = request.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+            let name = request
+                .parent()
+                .and_then(Path::file_name)
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             // Oddities are cases for tests; what remains is one webhook of every event.
             if !name.starts_with("oddity-") {
                 writeln!(text, "    ({provider:?}, {name:?}, include_bytes!({request:?})),")?;

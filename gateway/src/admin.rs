@@ -103,7 +103,9 @@ impl Admin {
             "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
             "/metrics" if !self.allowed(request) => {
                 let mut answer = plain(StatusCode::UNAUTHORIZED, "the admin token is needed\n");
-                answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                answer
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 answer
             }
             "/metrics" => {
@@ -111,7 +113,9 @@ impl Admin {
                 match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
                     Ok(()) => {
                         let mut answer = Response::new(Full::from(text));
-                        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
+                        answer
+                            .headers_mut()
+                            .insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
                         answer
                     }
                     Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n"),
@@ -123,7 +127,10 @@ impl Admin {
 
     fn allowed(&self, request: &Request<Incoming>) -> bool {
         let Some(token) = &self.token else { return true };
-        let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        let presented = request
+            .headers()
+            .get(AUTHORIZATION)
+            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         presented.is_some_and(|presented| bool::from(Sha256::digest(presented).as_slice().ct_eq(token)))
     }
 }
@@ -131,6 +138,8 @@ impl Admin {
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::from(text));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
 }

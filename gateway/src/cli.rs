@@ -27,10 +27,12 @@ mod table;
 /// and passes one kind of signed event on to every subscriber.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.\n\n\
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.\n\n\
     Start here:\n  callfeed demo                          see five providers turn into one feed\n  \
     callfeed check --config callfeed.toml  is the configuration right?\n  \
-    callfeed serve --config callfeed.toml  run it")]
+    callfeed serve --config callfeed.toml  run it"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -63,7 +65,13 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The configuration file.
-    #[arg(long = "config", short = 'c', value_name = "FILE", default_value = "callfeed.toml", env = "CALLFEED_CONFIG")]
+    #[arg(
+        long = "config",
+        short = 'c',
+        value_name = "FILE",
+        default_value = "callfeed.toml",
+        env = "CALLFEED_CONFIG"
+    )]
     path: PathBuf,
 }
 

@@ -20,7 +20,7 @@ use crate::{
     outbound::{self, Outbound},
     plugin::{Grant, Plugins, Runtime},
     retention,
-    store::Store,
+    store::{self, Store},
 };
 
 /// Everything that can be proved before the first socket opens: plugins loaded, routes granted.
@@ -67,7 +67,12 @@ impl Prepared {
             }
         }
         if problems.is_empty() {
-            Ok(Self { config, plugins, runtime: Arc::new(runtime), routes })
+            Ok(Self {
+                config,
+                plugins,
+                runtime: Arc::new(runtime),
+                routes,
+            })
         } else {
             Err(problems)
         }
@@ -97,20 +102,31 @@ impl Gateway {
     ///
     /// When the store cannot be opened, an address is taken, or a certificate does not fit; nothing is left running.
     pub async fn start(prepared: Prepared) -> anyhow::Result<Self> {
-        let Prepared { config, runtime, routes, .. } = prepared;
+        let Prepared {
+            config,
+            runtime,
+            routes,
+            ..
+        } = prepared;
         let mut registry = Registry::default();
         let ready = Arc::new(AtomicBool::new(false));
 
         // The sockets first: a second gateway by mistake is told so before it waits for the first one's store.
         let listener = Listener::bind(config.server.clone()).await?;
-        let address = listener.address().context("failed to learn the address of server.listen")?;
+        let address = listener
+            .address()
+            .context("failed to learn the address of server.listen")?;
         let admin_socket = match config.admin.listen {
             Some(address) => Some(Admin::bind(address).await?),
             None => None,
         };
         let admin_address = admin_socket
             .as_ref()
-            .map(|socket| socket.local_addr().context("failed to learn the address of admin.listen"))
+            .map(|socket| {
+                socket
+                    .local_addr()
+                    .context("failed to learn the address of admin.listen")
+            })
             .transpose()?;
         let store = Store::open(&config.store).await.context("failed to open the store")?;
 
@@ -118,12 +134,24 @@ impl Gateway {
         let outbound_metrics = outbound::Metrics::register(&mut registry);
         let (listening, rooms) = (CancellationToken::new(), CancellationToken::new());
         let (listener_task, tasks) = (TaskTracker::new(), TaskTracker::new());
-        let names: Vec<_> = config.subscribers.iter().map(|subscriber| subscriber.name.clone()).collect();
+        let names: Vec<_> = config
+            .subscribers
+            .iter()
+            .map(|subscriber| subscriber.name.clone())
+            .collect();
+        forget_removed(&store, &names)
+            .await
+            .context("failed to compare the store with the configuration")?;
         let outbound = Outbound::start(store.clone(), config.subscribers, &outbound_metrics)
             .await
             .context("failed to start deliveries")?;
-        let inbound =
-            Arc::new(Inbound::new(config.server.clone(), routes, runtime, store.clone(), inbound_metrics));
+        let inbound = Arc::new(Inbound::new(
+            config.server.clone(),
+            routes,
+            runtime,
+            store.clone(),
+            inbound_metrics,
+        ));
         listener_task.spawn(listener.run(Arc::clone(&inbound), listening.clone()));
         if let Some(socket) = admin_socket {
             tasks.spawn(Admin::new(&config.admin, registry, Arc::clone(&ready)).run(socket, rooms.clone()));
@@ -191,4 +219,19 @@ impl Gateway {
         }
         tracing::info!("stopped");
     }
+}
+
+/// Lets go of subscribers that the configuration no longer has; their unread events would be kept for ever.
+async fn forget_removed(store: &Store, configured: &[String]) -> Result<(), store::Error> {
+    for subscriber in store.history().subscribers().await? {
+        if !configured.contains(&subscriber.name) {
+            tracing::warn!(
+                subscriber = subscriber.name,
+                waiting = subscriber.waiting,
+                "no longer configured: what waited for it is marked dead, and its place in the feed is forgotten"
+            );
+            store.forget(&subscriber.name).await?;
+        }
+    }
+    Ok(())
 }

@@ -48,7 +48,15 @@ pub struct Inbound {
 impl Inbound {
     pub fn new(bounds: config::Server, routes: Routes, runtime: Arc<Runtime>, store: Store, metrics: Metrics) -> Self {
         let (validator, tasks) = (Validator::new(), TaskTracker::new());
-        Self { bounds, routes, runtime, validator, store, metrics, tasks }
+        Self {
+            bounds,
+            routes,
+            runtime,
+            validator,
+            store,
+            metrics,
+            tasks,
+        }
     }
 
     /// Answers one request.
@@ -69,7 +77,11 @@ impl Inbound {
     /// Takes one webhook from its plugin to the store.
     async fn take(&self, received: Received) -> Answer {
         let started = std::time::Instant::now();
-        let Received { route, request, webhook } = received;
+        let Received {
+            route,
+            request,
+            webhook,
+        } = received;
         let verdict = self.runtime.call(&route.grant, request).await;
         self.metrics.plugin_done(&route, started.elapsed());
         let (answer, taken) = self.conclude(&route, webhook, verdict).await;
@@ -88,7 +100,13 @@ impl Inbound {
                     }
                     Err(invalid) => {
                         route.report_fault("its event is not valid", &invalid.to_string());
-                        (Mapped::Quarantined { reason: Reason::Invalid, detail: invalid.to_string() }, Vec::new())
+                        (
+                            Mapped::Quarantined {
+                                reason: Reason::Invalid,
+                                detail: invalid.to_string(),
+                            },
+                            Vec::new(),
+                        )
                     }
                 };
                 let (answer, taken) = self.keep(route, webhook, &proof, outcome, ids).await;
@@ -105,7 +123,14 @@ impl Inbound {
                     }
                 };
                 route.report_fault("the plugin could not map an authentic webhook", &detail);
-                self.keep(route, webhook, &proof, Mapped::Quarantined { reason, detail }, Vec::new()).await
+                self.keep(
+                    route,
+                    webhook,
+                    &proof,
+                    Mapped::Quarantined { reason, detail },
+                    Vec::new(),
+                )
+                .await
             }
             Verdict::Ignored { proof, reason } => {
                 tracing::debug!(route = route.name, form = proof.form(), reason, "ignored");
@@ -156,11 +181,18 @@ impl Inbound {
                 (Answer::Accepted(ids), taken)
             }
             Ok(Receipt::Quarantined(number)) => {
-                tracing::warn!(route = route.name, number, "quarantined; `callfeed quarantine show {number}` shows it");
+                tracing::warn!(
+                    route = route.name,
+                    number,
+                    "quarantined; `callfeed quarantine show {number}` shows it"
+                );
                 (Answer::Accepted(Vec::new()), Taken::Quarantined)
             }
             Err(error) => {
-                route.report_fault("the webhook could not be kept; the provider was asked to send it again", &error.to_string());
+                route.report_fault(
+                    "the webhook could not be kept; the provider was asked to send it again",
+                    &error.to_string(),
+                );
                 (Answer::Unavailable, Taken::Unavailable)
             }
         }

@@ -16,14 +16,14 @@ pub mod gateway;
 
 /// From a provider's request to a durable event; answers only then.
 pub mod inbound;
-/// WebAssembly components that authenticate and map; only the host's own proof counts.
-pub mod plugin;
-/// Durable before it answers; the two roads meet here only.
-pub mod store;
 /// From the feed to every subscriber, at least once, in order per call.
 pub mod outbound;
+/// WebAssembly components that authenticate and map; only the host's own proof counts.
+pub mod plugin;
 /// Forgets what has been kept long enough.
 pub mod retention;
+/// Durable before it answers; the two roads meet here only.
+pub mod store;
 
 /// The operator's address.
 pub mod admin;

@@ -11,7 +11,10 @@ const EVENT_INTERVAL: u32 = 7;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build();
     match runtime {
         Ok(runtime) => runtime.block_on(cli::run(cli)),
         Err(error) => cli::fail(&anyhow::Error::new(error).context("failed to start the runtime")),

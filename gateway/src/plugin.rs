@@ -18,9 +18,9 @@ mod limits;
 mod load;
 mod v1;
 
+pub use builtin::SAMPLES;
 pub use call::Runtime;
 pub use grant::Grant;
-pub use builtin::SAMPLES;
 pub use load::{Error, compile};
 
 /// A loaded plugin, ready to be granted to routes.
@@ -34,7 +34,10 @@ pub struct Plugin {
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plugin").field("name", &self.name).field("version", &self.descriptor.version).finish()
+        f.debug_struct("Plugin")
+            .field("name", &self.name)
+            .field("version", &self.descriptor.version)
+            .finish()
     }
 }
 
@@ -123,7 +126,11 @@ pub struct Request {
 #[derive(Debug)]
 pub enum Verdict {
     /// Authentic, and these are its events.
-    Accepted { proof: Proof, events: Vec<MappedEvent>, reply: Option<Reply> },
+    Accepted {
+        proof: Proof,
+        events: Vec<MappedEvent>,
+        reply: Option<Reply>,
+    },
     /// Authentic and of no interest.
     Ignored { proof: Proof, reason: String },
     /// A handshake; nothing is kept.

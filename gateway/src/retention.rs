@@ -12,7 +12,7 @@ use crate::{
 /// Between two looks when there was nothing left to forget.
 const IDLE: Duration = Duration::from_secs(60);
 /// Between two steps of the same look.
-const STEP: Duration = Duration::from_millis(200);
+const STEP: Duration = Duration::from_millis(25);
 
 /// Runs until told to stop.
 pub async fn run(store: Store, config: config::Store, stop: CancellationToken) {

@@ -32,7 +32,9 @@ pub enum Error {
     UnknownProvider(String),
     #[error("a Magnétis webhook is a form or a JSON object with data and event")]
     NotMagnetis,
-    #[error("canonicalization {0:?} is not one this command signs; it signs form-flat, json-top-slice, url-raw and raw")]
+    #[error(
+        "canonicalization {0:?} is not one this command signs; it signs form-flat, json-top-slice, url-raw and raw"
+    )]
     Canonicalization(String),
 }
 
@@ -44,7 +46,11 @@ pub enum Error {
 pub fn client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
     // An error means that the process has a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().timeout(timeout).build()
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .timeout(timeout)
+        .build()
 }
 
 /// The sample webhooks of a provider, in the order of a call's life.
@@ -60,7 +66,10 @@ pub fn samples(provider: &str) -> Vec<Sample> {
 
 /// Splits an HTTP request as text into what a sample needs.
 fn sample(provider: &'static str, name: &'static str, request: &[u8]) -> Sample {
-    let end = request.windows(2).position(|pair| pair == b"\n\n").unwrap_or(request.len());
+    let end = request
+        .windows(2)
+        .position(|pair| pair == b"\n\n")
+        .unwrap_or(request.len());
     let head = String::from_utf8_lossy(&request[..end]);
     let content_type = head
         .lines()
@@ -68,14 +77,31 @@ fn sample(provider: &'static str, name: &'static str, request: &[u8]) -> Sample 
         .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
         .map_or_else(|| "application/json".to_owned(), |(_, value)| value.trim().to_owned());
     let body = request.get(end + 2..).unwrap_or_default().to_vec();
-    Sample { provider, name, content_type, body }
+    Sample {
+        provider,
+        name,
+        content_type,
+        body,
+    }
 }
 
 /// Where in a call's life an event stands, by its name.
 fn stage(name: &str) -> usize {
-    const STAGES: [&str; 9] =
-        ["initiated", "queued", "ringing", "started", "answered", "paused", "resumed", "transcript", "transferred"];
-    STAGES.iter().position(|stage| name.contains(stage)).unwrap_or(STAGES.len())
+    const STAGES: [&str; 9] = [
+        "initiated",
+        "queued",
+        "ringing",
+        "started",
+        "answered",
+        "paused",
+        "resumed",
+        "transcript",
+        "transferred",
+    ];
+    STAGES
+        .iter()
+        .position(|stage| name.contains(stage))
+        .unwrap_or(STAGES.len())
 }
 
 impl Sample {
@@ -111,9 +137,13 @@ impl Sample {
         }
         for key in keys {
             let key = format!("\"{key}\":");
-            let Some(start) = text.find(&key).map(|at| at + key.len()) else { continue };
+            let Some(start) = text.find(&key).map(|at| at + key.len()) else {
+                continue;
+            };
             let start = start + text[start..].len() - text[start..].trim_start().len();
-            let end = text[start..].find([',', '}']).map_or(text.len(), |length| start + length);
+            let end = text[start..]
+                .find([',', '}'])
+                .map_or(text.len(), |length| start + length);
             let old = &text[start..end];
             let new = match old.trim_matches('"') {
                 _ if !old.starts_with('"') => number.clone(),
@@ -137,10 +167,15 @@ impl Sample {
 pub fn sign(route: &Route, url: &str, content_type: &str, body: &[u8]) -> Result<Vec<(String, String)>, Error> {
     let header = |name: &str, value: String| Ok(vec![(name.to_owned(), value)]);
     match route.provider.as_str() {
-        "magpipe" => header("x-magpipe-signature", format!("sha256={}", hex(&sha256(secret(route, "signing")?, body)))),
+        "magpipe" => header(
+            "x-magpipe-signature",
+            format!("sha256={}", hex(&sha256(secret(route, "signing")?, body))),
+        ),
         "topcalls" => header("x-topcalls-signature", hex(&sha256(secret(route, "signing")?, body))),
         "voxagent" => {
-            let name = route.options["signature_header"].as_str().unwrap_or("x-webhook-signature");
+            let name = route.options["signature_header"]
+                .as_str()
+                .unwrap_or("x-webhook-signature");
             header(name, hex(&sha256(secret(route, "signing")?, body)))
         }
         "salpre" => {
@@ -158,15 +193,25 @@ pub fn sign(route: &Route, url: &str, content_type: &str, body: &[u8]) -> Result
             for part in magnetis_message(&route.options, url, content_type, body)? {
                 mac.update(&part);
             }
-            header("x-calltracking-signature", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+            header(
+                "x-calltracking-signature",
+                BASE64_STANDARD.encode(mac.finalize().into_bytes()),
+            )
         }
         other => Err(Error::UnknownProvider(other.to_owned())),
     }
 }
 
 fn secret<'r>(route: &'r Route, name: &'static str) -> Result<&'r [u8], Error> {
-    let found = route.secrets.iter().find(|(known, _)| known == name).and_then(|(_, values)| values.first());
-    found.map(|secret| secret.expose()).ok_or_else(|| Error::NoSecret { route: route.name.clone(), secret: name })
+    let found = route
+        .secrets
+        .iter()
+        .find(|(known, _)| known == name)
+        .and_then(|(_, values)| values.first());
+    found.map(|secret| secret.expose()).ok_or_else(|| Error::NoSecret {
+        route: route.name.clone(),
+        secret: name,
+    })
 }
 
 fn sha256(key: &[u8], body: &[u8]) -> Vec<u8> {
@@ -189,7 +234,13 @@ fn magnetis_message(options: &Value, url: &str, content_type: &str, body: &[u8])
     }
     let form = content_type.starts_with("application/x-www-form-urlencoded");
     let name = match options["canonicalization"].as_str() {
-        None | Some("auto") => if form { "form-flat" } else { "json-top-slice" },
+        None | Some("auto") => {
+            if form {
+                "form-flat"
+            } else {
+                "json-top-slice"
+            }
+        }
         Some(pinned) => pinned,
     };
     let url = url.as_bytes().to_vec();
@@ -199,13 +250,17 @@ fn magnetis_message(options: &Value, url: &str, content_type: &str, body: &[u8])
         "form-flat" => {
             let mut variables: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
             variables.sort();
-            let text = variables.into_iter().flat_map(|(name, value)| [name.into_bytes(), value.into_bytes()]);
+            let text = variables
+                .into_iter()
+                .flat_map(|(name, value)| [name.into_bytes(), value.into_bytes()]);
             Ok(std::iter::once(url).chain(text).collect())
         }
         "json-top-slice" => {
             let variables: Variables<'_> = serde_json::from_slice(body).map_err(|_| Error::NotMagnetis)?;
             let parts = ["data", variables.data.get(), "event", &variables.event];
-            Ok(std::iter::once(url).chain(parts.map(|part| part.as_bytes().to_vec())).collect())
+            Ok(std::iter::once(url)
+                .chain(parts.map(|part| part.as_bytes().to_vec()))
+                .collect())
         }
         other => Err(Error::Canonicalization(other.to_owned())),
     }

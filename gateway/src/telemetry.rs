@@ -28,11 +28,21 @@ pub fn log_to_stderr(format: Format, default: &str) {
     };
     let lines = tracing_subscriber::registry().with(filter);
     let done = match text {
-        true => lines.with(
-            tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false),
-        ).try_init(),
+        true => lines
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_writer(io::stderr)
+                    .with_ansi(io::stderr().is_terminal())
+                    .with_target(false),
+            )
+            .try_init(),
         false => lines
-            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(io::stderr),
+            )
             .try_init(),
     };
     // The only failure is that a test or an embedding program was first.

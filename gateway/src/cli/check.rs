@@ -30,20 +30,41 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let warnings = &checked.warnings;
     let config = &prepared.config;
     if args.json {
-        let routes: Vec<_> = config.routes.iter().map(|route| json!({ "name": route.name, "path": route.path,
-            "provider": route.provider, "assurance": prepared.plugins[&route.provider].descriptor.assurance.as_str() })).collect();
-        let subscribers: Vec<_> = config.subscribers.iter().map(|subscriber| subscriber.name.as_str()).collect();
+        let routes: Vec<_> = config
+            .routes
+            .iter()
+            .map(|route| {
+                json!({ "name": route.name, "path": route.path,
+            "provider": route.provider, "assurance": prepared.plugins[&route.provider].descriptor.assurance.as_str() })
+            })
+            .collect();
+        let subscribers: Vec<_> = config
+            .subscribers
+            .iter()
+            .map(|subscriber| subscriber.name.as_str())
+            .collect();
         say(&json!({ "ok": true, "routes": routes, "subscribers": subscribers, "warnings": warnings }).to_string());
         return Ok(());
     }
     for warning in warnings {
         say(&warning.to_string());
     }
-    say(&format!("{file} is right: {} routes, {} subscribers", config.routes.len(), config.subscribers.len()));
+    say(&format!(
+        "{file} is right: {} routes, {} subscribers",
+        config.routes.len(),
+        config.subscribers.len()
+    ));
     for route in &config.routes {
         let descriptor = &prepared.plugins[&route.provider].descriptor;
-        let proof = if route.allow_unsigned { "unsigned webhooks allowed" } else { descriptor.assurance.as_str() };
-        say(&format!("  {} → {} {} ({proof})", route.path, descriptor.display_name, descriptor.version));
+        let proof = if route.allow_unsigned {
+            "unsigned webhooks allowed"
+        } else {
+            descriptor.assurance.as_str()
+        };
+        say(&format!(
+            "  {} → {} {} ({proof})",
+            route.path, descriptor.display_name, descriptor.version
+        ));
     }
     Ok(())
 }

@@ -115,7 +115,10 @@ fn print(deliveries: &[Delivery], json: bool) {
         say(&table.head());
     }
     for delivery in deliveries {
-        let status = delivery.last_status.map(|status| status.to_string()).unwrap_or_default();
+        let status = delivery
+            .last_status
+            .map(|status| status.to_string())
+            .unwrap_or_default();
         if json {
             say(&json!({
                 "sequence": delivery.seq, "subscriber": delivery.subscriber, "state": delivery.state.as_str(),
@@ -150,7 +153,9 @@ fn show(subscriber: &str, attempt: &Attempt, json: bool) {
         .to_string());
         return;
     }
-    let status = attempt.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+    let status = attempt
+        .status
+        .map_or_else(|| "no answer".to_owned(), |status| status.to_string());
     say(&format!(
         "{subscriber}: attempt {} at {:.3}: {} ({status}) in {milliseconds:.1} ms",
         attempt.number, attempt.at, attempt.outcome

@@ -118,12 +118,17 @@ async fn play(
         }
     }
 
-    let expected: BTreeMap<&str, &Posted> =
-        posted.iter().rev().flat_map(|posted| posted.ids.iter().map(move |id| (id.as_str(), posted))).collect();
+    let expected: BTreeMap<&str, &Posted> = posted
+        .iter()
+        .rev()
+        .flat_map(|posted| posted.ids.iter().map(move |id| (id.as_str(), posted)))
+        .collect();
     let deadline = Instant::now() + PATIENCE;
     while seen.len() < expected.len() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let Ok(Some(arrival)) = tokio::time::timeout(left, arrivals.recv()).await else { break };
+        let Ok(Some(arrival)) = tokio::time::timeout(left, arrivals.recv()).await else {
+            break;
+        };
         feed.arrived(&arrival);
         seen.entry(arrival.id.clone()).or_default().push(arrival);
     }
@@ -134,7 +139,12 @@ async fn play(
 
     let ids: usize = posted.iter().map(|posted| posted.ids.len()).sum();
     let duplicates = ids - expected.len();
-    let mut summary = Summary { webhooks: posted.len(), duplicates, expected: expected.len(), ..Summary::default() };
+    let mut summary = Summary {
+        webhooks: posted.len(),
+        duplicates,
+        expected: expected.len(),
+        ..Summary::default()
+    };
     summary.accept = posted.iter().map(|posted| posted.answered_in).collect();
     for (id, posted) in &expected {
         match seen.get(*id).map(Vec::as_slice) {
@@ -164,26 +174,47 @@ async fn post(
     }
     let route = route_of(config, sample);
     let url = format!("http://{address}{}", route.path);
-    let mut request = client.post(&url).header("content-type", &sample.content_type).body(sample.body.clone());
+    let mut request = client
+        .post(&url)
+        .header("content-type", &sample.content_type)
+        .body(sample.body.clone());
     for (name, value) in headers(route, sample, &sample.body)? {
         request = request.header(name, value);
     }
     let at = Instant::now();
-    let answer = request.send().await.with_context(|| format!("failed to post to {url}"))?;
+    let answer = request
+        .send()
+        .await
+        .with_context(|| format!("failed to post to {url}"))?;
     let status = answer.status();
     let body = answer.bytes().await.context("failed to read the answer")?;
     let answered_in = at.elapsed();
     let what = format!("{} {}", sample.provider, sample.name);
-    ensure!(status == StatusCode::OK, "{what} was answered {status}: {}", String::from_utf8_lossy(&body));
+    ensure!(
+        status == StatusCode::OK,
+        "{what} was answered {status}: {}",
+        String::from_utf8_lossy(&body)
+    );
     let answer: Answer = serde_json::from_slice(&body).with_context(|| format!("{what}: the answer is not ours"))?;
-    ensure!(!answer.accepted.is_empty(), "{what} became no event; CALLFEED_LOG=debug says why");
-    Ok(Posted { at, answered_in, ids: answer.accepted })
+    ensure!(
+        !answer.accepted.is_empty(),
+        "{what} became no event; CALLFEED_LOG=debug says why"
+    );
+    Ok(Posted {
+        at,
+        answered_in,
+        ids: answer.accepted,
+    })
 }
 
 fn route_of<'c>(config: &'c Config, sample: &Sample) -> &'c Route {
     let unsigned = sample.provider == "magpipe" && sample.name.starts_with("whatsapp");
     let name = if unsigned { UNSIGNED_ROUTE } else { sample.provider };
-    config.routes.iter().find(|route| route.name == name).expect("the demo's configuration has every route")
+    config
+        .routes
+        .iter()
+        .find(|route| route.name == name)
+        .expect("the demo's configuration has every route")
 }
 
 fn headers(route: &Route, sample: &Sample, body: &[u8]) -> Result<Vec<(String, String)>, simulate::Error> {
@@ -307,13 +338,25 @@ impl Feed {
             return;
         }
         let data = &event["data"];
-        let block = if data["call"].is_object() { &data["call"] } else { &data["message"] };
+        let block = if data["call"].is_object() {
+            &data["call"]
+        } else {
+            &data["message"]
+        };
         let party = |name: &str| {
             let party = &block[name];
-            party["number"].as_str().or(party["raw"].as_str()).unwrap_or_default().to_owned()
+            party["number"]
+                .as_str()
+                .or(party["raw"].as_str())
+                .unwrap_or_default()
+                .to_owned()
         };
         let (from, to) = (party("from"), party("to"));
-        let parties = if from.is_empty() && to.is_empty() { String::new() } else { format!("{from} → {to}") };
+        let parties = if from.is_empty() && to.is_empty() {
+            String::new()
+        } else {
+            format!("{from} → {to}")
+        };
         let subject = event["subject"].as_str().unwrap_or_default();
         let outcome = data["call"]["outcome"].as_str().unwrap_or_default();
         let mark = match &arrival.verified {
@@ -349,15 +392,24 @@ impl Feed {
         }
         say("");
         say(&format!("webhooks accepted  {:>6}", summary.webhooks));
-        say(&format!("duplicates         {:>6}  recognised, not delivered again", summary.duplicates));
+        say(&format!(
+            "duplicates         {:>6}  recognised, not delivered again",
+            summary.duplicates
+        ));
         say(&format!(
             "events delivered   {:>6}  of {}, every one verified by the subscriber: {}",
             summary.delivered,
             summary.expected,
             if summary.unverified == 0 { "yes" } else { "NO" }
         ));
-        say(&format!("accept             {:>6.1} ms p50  {:>6.1} ms p99   (durable before the answer)", accept.p50, accept.p99));
-        say(&format!("end to end         {:>6.1} ms p50  {:>6.1} ms p99", end_to_end.p50, end_to_end.p99));
+        say(&format!(
+            "accept             {:>6.1} ms p50  {:>6.1} ms p99   (durable before the answer)",
+            accept.p50, accept.p99
+        ));
+        say(&format!(
+            "end to end         {:>6.1} ms p50  {:>6.1} ms p99",
+            end_to_end.p50, end_to_end.p99
+        ));
         let verdict = match summary.good() {
             true => "every event arrived, verified, exactly once".to_owned(),
             false => format!(
@@ -366,7 +418,11 @@ impl Feed {
             ),
         };
         let bold = std::io::stdout().is_terminal();
-        say(&if bold { format!("\n\x1b[1m{verdict}\x1b[0m") } else { format!("\n{verdict}") });
+        say(&if bold {
+            format!("\n\x1b[1m{verdict}\x1b[0m")
+        } else {
+            format!("\n{verdict}")
+        });
     }
 }
 
@@ -405,7 +461,10 @@ impl Percentiles {
             0 => 0.0,
             count => sorted[((share * count as f64).ceil() as usize).clamp(1, count) - 1],
         };
-        Self { p50: at(0.5), p99: at(0.99) }
+        Self {
+            p50: at(0.5),
+            p99: at(0.99),
+        }
     }
 }
 
@@ -415,7 +474,9 @@ fn keep(config: &Config, address: SocketAddr, admin: Option<SocketAddr>, directo
     for provider in PROVIDERS {
         let samples = simulate::samples(provider);
         // The last in a call's life tells most.
-        let Some(sample) = samples.iter().rfind(|sample| sample.content_type == "application/json") else { continue };
+        let Some(sample) = samples.iter().rfind(|sample| sample.content_type == "application/json") else {
+            continue;
+        };
         let route = route_of(config, sample);
         let body = sample.fresh();
         let file = directory.join(format!("{provider}.json"));
@@ -424,7 +485,12 @@ fn keep(config: &Config, address: SocketAddr, admin: Option<SocketAddr>, directo
         for (name, value) in headers(route, sample, &body)? {
             write!(line, " -H '{name}: {value}'")?;
         }
-        write!(line, " --data-binary @{} http://{address}{}", file.display(), route.path)?;
+        write!(
+            line,
+            " --data-binary @{} http://{address}{}",
+            file.display(),
+            route.path
+        )?;
         say(&line);
     }
     if let Some(admin) = admin {

@@ -79,7 +79,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             Ok(())
         }
         Command::Show { id, raw: false } => {
-            let event = history.event(id).await?.ok_or_else(|| anyhow::anyhow!("there is no event {id}"))?;
+            let event = history
+                .event(id)
+                .await?
+                .ok_or_else(|| anyhow::anyhow!("there is no event {id}"))?;
             say(&String::from_utf8_lossy(&event.json));
             Ok(())
         }
@@ -101,7 +104,14 @@ fn print(events: &[Kept], json: bool) {
         }
         return;
     }
-    let table = Table::new(&[("sequence", 8), ("kept at", 20), ("route", 12), ("type", 18), ("subject", 48), ("id", 30)]);
+    let table = Table::new(&[
+        ("sequence", 8),
+        ("kept at", 20),
+        ("route", 12),
+        ("type", 18),
+        ("subject", 48),
+        ("id", 30),
+    ]);
     say(&table.head());
     for event in events {
         say(&table.row(&[

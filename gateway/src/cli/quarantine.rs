@@ -44,17 +44,25 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let history = History::open(&args.config.load()?.config.store).await?;
     match args.command {
         Command::List { before, limit, json } => {
-            let table = Table::new(&[("number", 6), ("received at", 20), ("route", 12), ("reason", 8), ("detail", 60)]);
+            let table = Table::new(&[
+                ("number", 6),
+                ("received at", 20),
+                ("route", 12),
+                ("reason", 8),
+                ("detail", 60),
+            ]);
             if !json {
                 say(&table.head());
             }
             for entry in history.quarantine(limit, before).await? {
                 let webhook = &entry.webhook;
                 if json {
-                    say(&json!({ "number": entry.number, "received_at": webhook.received_at.to_string(),
+                    say(
+                        &json!({ "number": entry.number, "received_at": webhook.received_at.to_string(),
                         "route": webhook.route, "reason": entry.reason, "detail": entry.detail,
                         "body_bytes": webhook.body.len() })
-                    .to_string());
+                        .to_string(),
+                    );
                     continue;
                 }
                 say(&table.row(&[
@@ -73,9 +81,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                 .await?
                 .ok_or_else(|| anyhow::anyhow!("there is no webhook {number} in quarantine"))?;
             if json {
-                say(&json!({ "number": entry.number, "reason": entry.reason, "detail": entry.detail,
+                say(
+                    &json!({ "number": entry.number, "reason": entry.reason, "detail": entry.detail,
                     "webhook": webhook_json(&entry.webhook) })
-                .to_string());
+                    .to_string(),
+                );
                 return Ok(());
             }
             say(&format!("{}: {}", entry.reason, entry.detail));
@@ -88,7 +98,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 /// A webhook as it came in, head and body.
 pub(super) fn print_webhook(webhook: &RawWebhook) {
-    say(&format!("# received {} on route {}", webhook.received_at, webhook.route));
+    say(&format!(
+        "# received {} on route {}",
+        webhook.received_at, webhook.route
+    ));
     say(&format!("{} {} HTTP/1.1", webhook.method, webhook.target));
     for (name, value) in &webhook.headers {
         say(&format!("{name}: {value}"));

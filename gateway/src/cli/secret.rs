@@ -36,7 +36,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret)?;
         let secret = format!("whsec_{}", BASE64_STANDARD.encode(secret));
-        say(&if json { json!({ "secret": secret }).to_string() } else { secret });
+        say(&if json {
+            json!({ "secret": secret }).to_string()
+        } else {
+            secret
+        });
         return Ok(());
     }
     let mut seed = [0; SEED_BYTES];

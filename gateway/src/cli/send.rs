@@ -86,13 +86,27 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn route<'c>(config: &'c Config, name: &str) -> anyhow::Result<&'c Route> {
-    let names = || config.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = || {
+        config
+            .routes
+            .iter()
+            .map(|route| route.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let found = config.routes.iter().find(|route| route.name == name);
     found.with_context(|| format!("there is no route {name:?}; there are {}", names()))
 }
 
 fn subscriber<'c>(config: &'c Config, name: &str) -> anyhow::Result<&'c Subscriber> {
-    let names = || config.subscribers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = || {
+        config
+            .subscribers
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let found = config.subscribers.iter().find(|one| one.name == name);
     found.with_context(|| format!("there is no subscriber {name:?}; there are {}", names()))
 }
@@ -110,10 +124,15 @@ fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgo
                 Some(name) => samples.iter().find(|sample| sample.name == name),
             };
             let sample = sample.with_context(|| {
-                format!("{} has no such sample; `callfeed send --route {} --list` names them, --body sends a file",
-                    route.provider, route.name)
+                format!(
+                    "{} has no such sample; `callfeed send --route {} --list` names them, --body sends a file",
+                    route.provider, route.name
+                )
             })?;
-            (if args.same { sample.body.clone() } else { sample.fresh() }, sample.content_type.clone())
+            (
+                if args.same { sample.body.clone() } else { sample.fresh() },
+                sample.content_type.clone(),
+            )
         }
     };
     let scheme = if config.server.tls.is_some() { "https" } else { "http" };
@@ -123,16 +142,24 @@ fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgo
     }
     let local = format!("{scheme}://{listen}{}", route.path);
     // What the provider was told is what it signs, wherever the bytes really go.
-    let public = route.urls.first().cloned().unwrap_or_else(|| match &config.server.public_url {
-        Some(base) => format!("{base}{}", route.path),
-        None => format!("{scheme}://{}{}", config.server.listen, route.path),
-    });
+    let public = route
+        .urls
+        .first()
+        .cloned()
+        .unwrap_or_else(|| match &config.server.public_url {
+            Some(base) => format!("{base}{}", route.path),
+            None => format!("{scheme}://{}{}", config.server.listen, route.path),
+        });
     let mut headers = vec![("content-type".to_owned(), content_type.clone())];
     if !args.unsigned {
         headers.extend(simulate::sign(route, &public, &content_type, &body)?);
     }
     headers.extend(extra_headers(&args.headers)?);
-    Ok(Outgoing { url: args.to.clone().map_or_else(|| local.parse(), Ok)?, headers, body })
+    Ok(Outgoing {
+        url: args.to.clone().map_or_else(|| local.parse(), Ok)?,
+        headers,
+        body,
+    })
 }
 
 /// Makes one real attempt to deliver a test event.
@@ -156,19 +183,29 @@ async fn deliver(args: &Args, mut subscriber: Subscriber) -> Result<(), Failure>
         route: "callfeed-send".into(),
         time: now,
         kept_at: now,
-        facts: Facts { test: true, ..Facts::default() },
+        facts: Facts {
+            test: true,
+            ..Facts::default()
+        },
         json: json.to_string().into(),
     };
     let signed = Signer::new(&subscriber.secrets, &subscriber.signature)?.sign(&event, now);
     let attempted = Courier::new(&subscriber)?.deliver(signed).await;
-    let (url, outcome, status) = (subscriber.url.as_str(), attempted.outcome.as_str(), attempted.outcome.status());
+    let (url, outcome, status) = (
+        subscriber.url.as_str(),
+        attempted.outcome.as_str(),
+        attempted.outcome.status(),
+    );
     match args.json {
         true => say(&json!({ "url": url, "outcome": outcome, "status": status,
             "request_headers": attempted.request_headers, "response": attempted.response })
         .to_string()),
         false => {
             let status = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-            say(&format!("{url}: {outcome} ({status}) in {:.1} ms", attempted.duration.as_secs_f64() * 1e3));
+            say(&format!(
+                "{url}: {outcome} ({status}) in {:.1} ms",
+                attempted.duration.as_secs_f64() * 1e3
+            ));
             for line in attempted.request_headers.lines() {
                 say(&format!("    > {line}"));
             }
@@ -177,12 +214,18 @@ async fn deliver(args: &Args, mut subscriber: Subscriber) -> Result<(), Failure>
             }
         }
     }
-    if matches!(attempted.outcome, Outcome::Delivered { .. }) { Ok(()) } else { Err(Failure::Silent) }
+    if matches!(attempted.outcome, Outcome::Delivered { .. }) {
+        Ok(())
+    } else {
+        Err(Failure::Silent)
+    }
 }
 
 fn extra_headers(lines: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     let split = |line: &String| {
-        let (name, value) = line.split_once(':').with_context(|| format!("{line:?} is not `name: value`"))?;
+        let (name, value) = line
+            .split_once(':')
+            .with_context(|| format!("{line:?} is not `name: value`"))?;
         Ok((name.trim().to_owned(), value.trim().to_owned()))
     };
     lines.iter().map(split).collect()
@@ -194,12 +237,19 @@ async fn post(outgoing: Outgoing, json: bool) -> Result<(), Failure> {
     for (name, value) in outgoing.headers {
         request = request.header(name, value);
     }
-    let answer = request.send().await.with_context(|| format!("failed to reach {}", outgoing.url))?;
+    let answer = request
+        .send()
+        .await
+        .with_context(|| format!("failed to reach {}", outgoing.url))?;
     let status = answer.status();
     let body = answer.text().await.context("failed to read the answer")?;
     match json {
         true => say(&json!({ "url": outgoing.url.as_str(), "status": status.as_u16(), "body": body }).to_string()),
         false => say(&format!("{} answered {status}: {}", outgoing.url, body.trim())),
     }
-    if status.is_success() { Ok(()) } else { Err(Failure::Silent) }
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(Failure::Silent)
+    }
 }

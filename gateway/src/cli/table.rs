@@ -8,7 +8,9 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(columns: &[(&'static str, usize)]) -> Self {
-        Self { columns: columns.to_vec() }
+        Self {
+            columns: columns.to_vec(),
+        }
     }
 
     pub(super) fn head(&self) -> String {
@@ -22,7 +24,11 @@ impl Table {
         let mut line = String::new();
         for (index, ((_, width), cell)) in self.columns.iter().zip(cells).enumerate() {
             // A line break or an escape sequence in a name must not forge a row.
-            let cell: String = cell.as_ref().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let cell: String = cell
+                .as_ref()
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect();
             let length = cell.chars().count();
             let last = index + 1 == self.columns.len();
             if length > *width && !last {

@@ -65,7 +65,13 @@ fn the_shortest_configuration_is_all_defaults() {
     assert_eq!((server, admin, store), Default::default());
     // The cache lies beside the store, which is where the file is.
     let plugin_cache = Some(PathBuf::from("plugin-cache"));
-    assert_eq!(limits, Limits { plugin_cache, ..Limits::default() });
+    assert_eq!(
+        limits,
+        Limits {
+            plugin_cache,
+            ..Limits::default()
+        }
+    );
     assert_eq!(routes[0].path, "/hooks/acme");
     assert_eq!(routes[0].secrets, [("signing".to_owned(), vec![Secret::new(WHSEC)])]);
     assert_eq!(routes[0].line, 1);

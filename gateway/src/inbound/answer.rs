@@ -68,7 +68,10 @@ impl Answer {
                 Bytes::from(reply.body)
             }
             Self::MethodNotAllowed(methods) => {
-                headers.insert(ALLOW, HeaderValue::try_from(methods).unwrap_or(HeaderValue::from_static("POST")));
+                headers.insert(
+                    ALLOW,
+                    HeaderValue::try_from(methods).unwrap_or(HeaderValue::from_static("POST")),
+                );
                 error("method not allowed")
             }
             Self::Unavailable => {

@@ -37,7 +37,9 @@ pub struct Listener {
 
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Listener")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,7 +57,11 @@ impl Listener {
                 bounds.listen
             )
         })?;
-        let tls = bounds.tls.as_ref().map(|tls| acceptor(&tls.certificate, &tls.key)).transpose()?;
+        let tls = bounds
+            .tls
+            .as_ref()
+            .map(|tls| acceptor(&tls.certificate, &tls.key))
+            .transpose()?;
         Ok(Self { socket, tls, bounds })
     }
 

@@ -87,8 +87,9 @@ pub struct Metrics {
 }
 
 /// From a tenth of a millisecond to ten seconds.
-const BUCKETS: [f64; 15] =
-    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const BUCKETS: [f64; 15] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
 
 impl Metrics {
     pub fn register(registry: &mut Registry, routes: &Routes) -> Self {
@@ -96,18 +97,42 @@ impl Metrics {
         let accept = Family::<RouteLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         let plugin = Family::<RouteLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         let refused = Family::<RefusedLabels, Counter>::default();
-        registry.register("callfeed_webhooks", "Webhooks that reached their plugin, by result", taken.clone());
-        registry.register("callfeed_accept_seconds", "From the end of the body to the answer", accept.clone());
-        registry.register("callfeed_plugin_seconds", "Waiting for and running the plugin", plugin.clone());
-        registry.register("callfeed_refused_requests", "Requests refused before any plugin ran", refused.clone());
+        registry.register(
+            "callfeed_webhooks",
+            "Webhooks that reached their plugin, by result",
+            taken.clone(),
+        );
+        registry.register(
+            "callfeed_accept_seconds",
+            "From the end of the body to the answer",
+            accept.clone(),
+        );
+        registry.register(
+            "callfeed_plugin_seconds",
+            "Waiting for and running the plugin",
+            plugin.clone(),
+        );
+        registry.register(
+            "callfeed_refused_requests",
+            "Requests refused before any plugin ran",
+            refused.clone(),
+        );
         let of_route = |name: &str| OfRoute {
             taken: Taken::ALL.map(|result| {
-                taken.get_or_create(&TakenLabels { route: name.to_owned(), result: result.as_str() }).clone()
+                taken
+                    .get_or_create(&TakenLabels {
+                        route: name.to_owned(),
+                        result: result.as_str(),
+                    })
+                    .clone()
             }),
             accept: accept.get_or_create(&RouteLabels { route: name.to_owned() }).clone(),
             plugin: plugin.get_or_create(&RouteLabels { route: name.to_owned() }).clone(),
         };
-        let routes = routes.iter().map(|(_, route)| (route.name.clone(), of_route(&route.name))).collect();
+        let routes = routes
+            .iter()
+            .map(|(_, route)| (route.name.clone(), of_route(&route.name)))
+            .collect();
         Self { routes, refused }
     }
 
@@ -125,6 +150,10 @@ impl Metrics {
     }
 
     pub(super) fn refused(&self, answer: &Answer) {
-        self.refused.get_or_create(&RefusedLabels { status: answer.status().as_u16() }).inc();
+        self.refused
+            .get_or_create(&RefusedLabels {
+                status: answer.status().as_u16(),
+            })
+            .inc();
     }
 }

@@ -42,7 +42,12 @@ pub(super) async fn receive(
         return Err(Answer::MethodNotAllowed(route.methods.clone()));
     }
     let media_type = media_type(&parts.headers);
-    check_content(&parts.headers, &descriptor.content_types, &media_type, body.size_hint().lower())?;
+    check_content(
+        &parts.headers,
+        &descriptor.content_types,
+        &media_type,
+        body.size_hint().lower(),
+    )?;
     let body = read(body, route.body_bytes_max, bounds.body_timeout).await?;
 
     let received_at = clock::now();
@@ -67,28 +72,44 @@ pub(super) async fn receive(
         route: route.name.clone(),
         received_at,
         method: parts.method.as_str().to_owned(),
-        target: redact(parts.uri.path_and_query().map_or("/", |target| target.as_str()), secrets),
+        target: redact(
+            parts.uri.path_and_query().map_or("/", |target| target.as_str()),
+            secrets,
+        ),
         headers: recorded_headers(&parts, secrets),
         peer: Some(peer.ip().to_string()),
         body,
         form: String::new(),
         payload: None,
     };
-    Ok(Received { route: Arc::clone(route), request, webhook })
+    Ok(Received {
+        route: Arc::clone(route),
+        request,
+        webhook,
+    })
 }
 
 /// The media type without parameters, in lower case; empty when there is none.
 fn media_type(headers: &HeaderMap) -> String {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn check_content(headers: &HeaderMap, accepted: &[String], media_type: &str, length: u64) -> Result<(), Answer> {
     // A compressed body would have to be kept twice, as signed and as read; no provider sends one.
-    let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity");
+    let encoded = headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|value| value != "identity");
     // Without a content type the plugin decides: some senders never set one.
     let foreign = !accepted.is_empty() && !media_type.is_empty() && !accepted.iter().any(|known| known == media_type);
-    if encoded || (foreign && length > 0) { Err(Answer::UnsupportedMediaType) } else { Ok(()) }
+    if encoded || (foreign && length > 0) {
+        Err(Answer::UnsupportedMediaType)
+    } else {
+        Ok(())
+    }
 }
 
 async fn read(body: Incoming, max: usize, timeout: std::time::Duration) -> Result<Bytes, Answer> {

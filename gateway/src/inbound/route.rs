@@ -103,7 +103,12 @@ impl Route {
         if !forms.iter().any(|known| known == form) && forms.len() < 64 {
             forms.push(form.to_owned());
             let assurance = proof.assurance().map_or("none", |assurance| assurance.as_str());
-            tracing::info!(route = self.name, form, assurance, "first webhook of this form of signature");
+            tracing::info!(
+                route = self.name,
+                form,
+                assurance,
+                "first webhook of this form of signature"
+            );
         }
     }
 }
@@ -111,14 +116,23 @@ impl Route {
 /// Names of the headers whose value has the shape of a digest, for an operator who does not know which one signs.
 fn signature_like(webhook: &RawWebhook) -> String {
     let shaped = |value: &str| {
-        let value = value.rsplit_once('=').filter(|(_, digest)| digest.len() >= 40).map_or(value, |(_, digest)| digest);
+        let value = value
+            .rsplit_once('=')
+            .filter(|(_, digest)| digest.len() >= 40)
+            .map_or(value, |(_, digest)| digest);
         let hex = matches!(value.len(), 40 | 64 | 96 | 128) && value.bytes().all(|byte| byte.is_ascii_hexdigit());
         let base64 = matches!(value.len(), 28 | 44 | 64 | 88)
-            && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
+            && value
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='));
         hex || base64
     };
-    let names: Vec<_> =
-        webhook.headers.iter().filter(|(_, value)| shaped(value)).map(|(name, _)| name.as_str()).collect();
+    let names: Vec<_> = webhook
+        .headers
+        .iter()
+        .filter(|(_, value)| shaped(value))
+        .map(|(name, _)| name.as_str())
+        .collect();
     names.join(", ")
 }
 

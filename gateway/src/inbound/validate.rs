@@ -61,7 +61,9 @@ impl Default for Validator {
 impl Validator {
     pub fn new() -> Self {
         let schema = serde_json::from_str(SCHEMA).expect("a test parses the embedded schema");
-        let schema = jsonschema::draft202012::options().build(&schema).expect("a test compiles the embedded schema");
+        let schema = jsonschema::draft202012::options()
+            .build(&schema)
+            .expect("a test compiles the embedded schema");
         Self { schema }
     }
 
@@ -76,7 +78,10 @@ impl Validator {
         mapped: Vec<MappedEvent>,
         received_at: Timestamp,
     ) -> Result<Vec<Event>, Invalid> {
-        mapped.into_iter().map(|event| self.event(grant, event, received_at)).collect()
+        mapped
+            .into_iter()
+            .map(|event| self.event(grant, event, received_at))
+            .collect()
     }
 
     fn event(&self, grant: &Grant, mapped: MappedEvent, received_at: Timestamp) -> Result<Event, Invalid> {
@@ -89,7 +94,9 @@ impl Validator {
         let occurred_at = match mapped.occurred_at_ms {
             None => None,
             Some(ms) => {
-                let time = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+                let time = i64::try_from(ms)
+                    .ok()
+                    .and_then(|ms| Timestamp::from_millisecond(ms).ok());
                 Some(time.ok_or(Invalid::Time(ms))?)
             }
         };
@@ -127,7 +134,14 @@ impl Validator {
             plugin_data: if empty { None } else { Some(&mapped.data) },
         };
         let open_json = envelope.write();
-        Ok(Event { id, kind: mapped.kind, subject, time, facts, open_json })
+        Ok(Event {
+            id,
+            kind: mapped.kind,
+            subject,
+            time,
+            facts,
+            open_json,
+        })
     }
 }
 
@@ -155,10 +169,15 @@ fn violations(schema: &jsonschema::Validator, data: &Value) -> String {
 fn facts(data: &Map<String, Value>, test: bool) -> Facts {
     let mut numbers: Vec<String> = Vec::new();
     for block in ["call", "message"] {
-        let Some(Value::Object(block)) = data.get(block) else { continue };
+        let Some(Value::Object(block)) = data.get(block) else {
+            continue;
+        };
         for party in ["from", "to", "via", "forwarded_to"] {
             let Some(party) = block.get(party) else { continue };
-            let number = party.get("number").and_then(Value::as_str).or_else(|| party.get("raw")?.as_str());
+            let number = party
+                .get("number")
+                .and_then(Value::as_str)
+                .or_else(|| party.get("raw")?.as_str());
             if let Some(number) = number
                 && !numbers.iter().any(|known| known == number)
             {
@@ -166,8 +185,15 @@ fn facts(data: &Map<String, Value>, test: bool) -> Facts {
             }
         }
     }
-    let duration_seconds = data.get("call").and_then(|call| call.get("duration_seconds")).and_then(Value::as_f64);
-    Facts { numbers, duration_seconds, test }
+    let duration_seconds = data
+        .get("call")
+        .and_then(|call| call.get("duration_seconds"))
+        .and_then(Value::as_f64);
+    Facts {
+        numbers,
+        duration_seconds,
+        test,
+    }
 }
 
 /// Everything that is written into the event.
@@ -202,7 +228,11 @@ impl Envelope<'_> {
         json.extend_from_slice(SCHEMA_ID.as_bytes());
         json.extend_from_slice(b"\",\"data\":{\"provider\":\"");
         json.extend_from_slice(self.provider.as_bytes());
-        json.extend_from_slice(if self.test { b"\",\"test\":true" } else { b"\",\"test\":false" });
+        json.extend_from_slice(if self.test {
+            b"\",\"test\":true"
+        } else {
+            b"\",\"test\":false"
+        });
         if self.time_is_received {
             json.extend_from_slice(b",\"time_is_received\":true");
         }
@@ -225,7 +255,9 @@ fn write_string(json: &mut Vec<u8>, text: &str) {
 /// subscriber would see another call than the next.
 fn parse(text: &str) -> Result<Map<String, Value>, Invalid> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Strict.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    let value = Strict
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
     match value {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Invalid::Json("it is another kind of value".into())),
@@ -310,7 +342,11 @@ mod tests {
     #[test]
     fn a_key_that_comes_twice_is_refused_at_every_depth() {
         assert!(parse(r#"{"a":1,"b":[{"c":2}]}"#).is_ok());
-        for text in [r#"{"a":1,"a":1}"#, r#"{"a":{"b":1,"\u0062":2}}"#, r#"{"a":[{"b":1,"b":2}]}"#] {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":{"b":1,"\u0062":2}}"#,
+            r#"{"a":[{"b":1,"b":2}]}"#,
+        ] {
             assert!(matches!(parse(text), Err(Invalid::Json(_))), "{text}");
         }
         assert!(parse("[]").is_err() && parse("{} {}").is_err() && parse("").is_err());
@@ -346,7 +382,10 @@ mod tests {
             assert_eq!(value["time"], "1970-01-01T00:00:00Z");
             assert_eq!(value["data"]["time_is_received"], true);
             let digits = b"12345678901234567890123";
-            assert_eq!(plugin_data.is_some(), json.windows(digits.len()).any(|window| window == digits));
+            assert_eq!(
+                plugin_data.is_some(),
+                json.windows(digits.len()).any(|window| window == digits)
+            );
         }
     }
 }

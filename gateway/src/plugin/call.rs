@@ -83,7 +83,10 @@ impl Runtime {
                 Err(error) => problems.push(Problem::new(
                     plugin.line,
                     format!("plugin[{}].path", plugin.name),
-                    format!("{} is not a plugin this gateway can run: {error}", plugin.path.display()),
+                    format!(
+                        "{} is not a plugin this gateway can run: {error}",
+                        plugin.path.display()
+                    ),
                     "point it at a component built against callfeed:provider@1",
                 )),
             }
@@ -92,24 +95,31 @@ impl Runtime {
     }
 
     /// Asks a plugin to describe itself, under the same bounds as a webhook.
-    pub(super) async fn describe(
-        &self,
-        pre: &v1::ProviderPre<CallState>,
-    ) -> Result<v1::guest::Descriptor, String> {
+    pub(super) async fn describe(&self, pre: &v1::ProviderPre<CallState>) -> Result<v1::guest::Descriptor, String> {
         let _running = self.ticker.run();
         let state = CallState::new(None, Bytes::new(), 0, &self.bounds);
         let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
         let stopped = |error| self.stopped(error);
         let instance = pre.instantiate_async(&mut store).await.map_err(stopped)?;
-        instance.callfeed_provider_plugin().call_describe(&mut store).await.map_err(stopped)
+        instance
+            .callfeed_provider_plugin()
+            .call_describe(&mut store)
+            .await
+            .map_err(stopped)
     }
 
     /// Runs one webhook through the plugin of its route.
     pub async fn call(&self, grant: &Arc<Grant>, request: Request) -> Verdict {
-        let Some(_places) = self.admit(grant).await else { return Verdict::Busy };
+        let Some(_places) = self.admit(grant).await else {
+            return Verdict::Busy;
+        };
         let _running = self.ticker.run();
-        let state =
-            CallState::new(Some(Arc::clone(grant)), request.body.clone(), request.received_at_ms, &self.bounds);
+        let state = CallState::new(
+            Some(Arc::clone(grant)),
+            request.body.clone(),
+            request.received_at_ms,
+            &self.bounds,
+        );
         let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
         let request = v1::types::Request::from(request);
 
@@ -118,7 +128,10 @@ impl Runtime {
             Err(error) => return Verdict::Failed(Fault::Stopped(self.stopped(error))),
         };
         let guest = instance.callfeed_provider_plugin();
-        let verdict = guest.call_verify(&mut store, &request).await.map_err(|error| self.stopped(error));
+        let verdict = guest
+            .call_verify(&mut store, &request)
+            .await
+            .map_err(|error| self.stopped(error));
         let proof = match judge(verdict, store.data(), grant) {
             Ok(proof) => proof,
             Err(verdict) => return *verdict,
@@ -130,7 +143,10 @@ impl Runtime {
             return Verdict::Misconfigured(what);
         }
         match outcome {
-            Err(error) => Verdict::Quarantine { proof, fault: Fault::Stopped(self.stopped(error)) },
+            Err(error) => Verdict::Quarantine {
+                proof,
+                fault: Fault::Stopped(self.stopped(error)),
+            },
             Ok(outcome) => self.conclude(proof, outcome),
         }
     }
@@ -138,9 +154,10 @@ impl Runtime {
     /// Waits for a place, within `limits.plugin_wait`.
     async fn admit(&self, grant: &Grant) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
         let share = &grant.plugin.share;
-        if let (Ok(own), Ok(place)) =
-            (Arc::clone(share).try_acquire_owned(), Arc::clone(&self.places).try_acquire_owned())
-        {
+        if let (Ok(own), Ok(place)) = (
+            Arc::clone(share).try_acquire_owned(),
+            Arc::clone(&self.places).try_acquire_owned(),
+        ) {
             return Some((own, place));
         }
         let both = async {
@@ -153,33 +170,50 @@ impl Runtime {
 
     /// Holds what `normalize` concluded to the bounds.
     fn conclude(&self, proof: Proof, outcome: v1::guest::Outcome) -> Verdict {
-        let broken = |proof, what: String| Verdict::Quarantine { proof, fault: Fault::Stopped(what) };
+        let broken = |proof, what: String| Verdict::Quarantine {
+            proof,
+            fault: Fault::Stopped(what),
+        };
         match outcome {
             v1::guest::Outcome::Accepted(accepted) => {
                 let count = accepted.events.len();
                 if count == 0 || count > self.bounds.events {
-                    return broken(proof, format!("it returned {count} events; 1 to {} are allowed", self.bounds.events));
+                    return broken(
+                        proof,
+                        format!("it returned {count} events; 1 to {} are allowed", self.bounds.events),
+                    );
                 }
-                let bytes: usize =
-                    accepted.events.iter().map(|e| e.data.len() + e.id.len() + e.subject.len() + e.kind.len()).sum();
+                let bytes: usize = accepted
+                    .events
+                    .iter()
+                    .map(|e| e.data.len() + e.id.len() + e.subject.len() + e.kind.len())
+                    .sum();
                 if bytes > self.bounds.output_bytes {
                     let max = self.bounds.output_bytes;
-                    return broken(proof, format!("its events of {bytes} bytes are over limits.plugin_output ({max})"));
+                    return broken(
+                        proof,
+                        format!("its events of {bytes} bytes are over limits.plugin_output ({max})"),
+                    );
                 }
                 let reply = match accepted.ack.map(v1::reply).transpose() {
                     Ok(reply) => reply,
                     Err(what) => return broken(proof, what),
                 };
-                Verdict::Accepted { proof, events: accepted.events.into_iter().map(MappedEvent::from).collect(), reply }
+                Verdict::Accepted {
+                    proof,
+                    events: accepted.events.into_iter().map(MappedEvent::from).collect(),
+                    reply,
+                }
             }
             v1::guest::Outcome::Ignored(reason) => Verdict::Ignored { proof, reason },
             v1::guest::Outcome::Respond(response) => match v1::reply(response) {
                 Ok(reply) => Verdict::Respond(reply),
                 Err(what) => broken(proof, what),
             },
-            v1::guest::Outcome::Reject(rejection) => {
-                Verdict::Quarantine { proof, fault: Fault::Rejected(rejection.into()) }
-            }
+            v1::guest::Outcome::Reject(rejection) => Verdict::Quarantine {
+                proof,
+                fault: Fault::Rejected(rejection.into()),
+            },
         }
     }
 
@@ -187,7 +221,10 @@ impl Runtime {
     fn stopped(&self, error: wasmtime::Error) -> String {
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => {
-                format!("it ran longer than limits.plugin_time ({:?})", Duration::from_millis(self.bounds.ticks.into()))
+                format!(
+                    "it ran longer than limits.plugin_time ({:?})",
+                    Duration::from_millis(self.bounds.ticks.into())
+                )
             }
             Some(Trap::StackOverflow) => "it used up its stack".into(),
             Some(Trap::UnreachableCodeReached) => "it aborted; its log above says why if it said so".into(),
@@ -197,11 +234,7 @@ impl Runtime {
 }
 
 /// The host's own judgement of what `verify` concluded: it believes what it saw, not what it is told.
-fn judge(
-    verdict: Result<v1::guest::Verdict, String>,
-    state: &CallState,
-    grant: &Grant,
-) -> Result<Proof, Box<Verdict>> {
+fn judge(verdict: Result<v1::guest::Verdict, String>, state: &CallState, grant: &Grant) -> Result<Proof, Box<Verdict>> {
     let wanted = grant.plugin.descriptor.assurance;
     let proven = state.evidence.filter(|evidence| *evidence >= wanted);
     if let Some(what) = &state.misconfigured {
@@ -216,7 +249,11 @@ fn judge(
                     detail: format!("nothing of strength {} was verified for it", wanted.as_str()),
                 })));
             }
-            Ok(Proof { assurance: state.evidence, form: claim.form, payload: claim.payload })
+            Ok(Proof {
+                assurance: state.evidence,
+                form: claim.form,
+                payload: claim.payload,
+            })
         }
         Ok(v1::guest::Verdict::Respond(response)) => Err(Box::new(match v1::reply(response) {
             Ok(reply) => Verdict::Respond(reply),
@@ -226,7 +263,11 @@ fn judge(
         Err(what) => Err(Box::new(match proven {
             // The proof was seen before the plugin fell over: the webhook is authentic and must not be lost.
             Some(assurance) => Verdict::Quarantine {
-                proof: Proof { assurance: Some(assurance), form: String::new(), payload: None },
+                proof: Proof {
+                    assurance: Some(assurance),
+                    form: String::new(),
+                    payload: None,
+                },
                 fault: Fault::Stopped(what),
             },
             None => Verdict::Failed(Fault::Stopped(what)),

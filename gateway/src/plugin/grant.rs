@@ -45,7 +45,9 @@ impl KeyEncoding {
             Self::Hex => unhex(text).ok_or("not an even number of hexadecimal digits")?,
             Self::StandardWebhooks => {
                 let digits = text.strip_prefix(b"whsec_").ok_or("not whsec_ followed by base64")?;
-                BASE64_STANDARD.decode(digits).map_err(|_| "not whsec_ followed by base64")?
+                BASE64_STANDARD
+                    .decode(digits)
+                    .map_err(|_| "not whsec_ followed by base64")?
             }
             Self::Pem => {
                 let der = SubjectPublicKeyInfoDer::from_pem_slice(text).map_err(|_| "not a PEM public key")?;
@@ -95,7 +97,10 @@ pub struct Grant {
 
 impl std::fmt::Debug for Grant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Grant").field("route", &self.route).field("plugin", &self.plugin).finish_non_exhaustive()
+        f.debug_struct("Grant")
+            .field("route", &self.route)
+            .field("plugin", &self.plugin)
+            .finish_non_exhaustive()
     }
 }
 
@@ -140,11 +145,18 @@ impl Grant {
         }
         if !route.allow_unsigned {
             for spec in descriptor.secrets.iter().filter(|spec| spec.required) {
-                if !route.secrets.iter().any(|(name, values)| *name == spec.name && !values.is_empty()) {
+                if !route
+                    .secrets
+                    .iter()
+                    .any(|(name, values)| *name == spec.name && !values.is_empty())
+                {
                     problem(
                         ".secrets",
                         format!("{} needs the secret {:?}", descriptor.display_name, spec.name),
-                        format!("add secrets = {{ {} = [{{ env = \"…\" }}] }}: {}", spec.name, spec.summary),
+                        format!(
+                            "add secrets = {{ {} = [{{ env = \"…\" }}] }}: {}",
+                            spec.name, spec.summary
+                        ),
                     );
                 }
             }
@@ -187,7 +199,11 @@ impl Grant {
             headers,
             allow_unsigned: route.allow_unsigned,
             allow_hmac: route.allow_hmac,
-            texts: route.secrets.iter().flat_map(|(_, values)| values.iter().cloned()).collect(),
+            texts: route
+                .secrets
+                .iter()
+                .flat_map(|(_, values)| values.iter().cloned())
+                .collect(),
             plugin,
         })
     }
@@ -199,14 +215,19 @@ impl Grant {
 
     /// Every live key of a secret; `None` when the configuration has none of that name.
     pub(super) fn keys(&self, name: &str) -> Option<&[Key]> {
-        let (_, keys) = self.secrets.iter().find(|(known, keys)| known == name && !keys.is_empty())?;
+        let (_, keys) = self
+            .secrets
+            .iter()
+            .find(|(known, keys)| known == name && !keys.is_empty())?;
         Some(keys)
     }
 }
 
 /// The header names that one entry of a descriptor stands for.
 fn header_names(entry: &str, options: &Value) -> Vec<String> {
-    let Some(pointer) = entry.strip_prefix("option:") else { return vec![entry.to_owned()] };
+    let Some(pointer) = entry.strip_prefix("option:") else {
+        return vec![entry.to_owned()];
+    };
     match options.pointer(pointer) {
         Some(Value::String(name)) => vec![name.clone()],
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),

@@ -52,7 +52,11 @@ pub(super) struct CallState {
 impl CallState {
     pub(super) fn new(grant: Option<Arc<Grant>>, body: Bytes, received_at_ms: u64, bounds: &Bounds) -> Self {
         Self {
-            phase: if grant.is_some() { Phase::Verify } else { Phase::Describe },
+            phase: if grant.is_some() {
+                Phase::Verify
+            } else {
+                Phase::Describe
+            },
             grant,
             body,
             received_at_ms,
@@ -76,7 +80,9 @@ impl CallState {
                 self.host_calls_left = left;
                 Ok(())
             }
-            None => Err(Failure::Refused("more calls of the host than limits.plugin_host_calls allows".into())),
+            None => Err(Failure::Refused(
+                "more calls of the host than limits.plugin_host_calls allows".into(),
+            )),
         }
     }
 
@@ -95,7 +101,9 @@ impl CallState {
                 self.hashed_bytes_left = left;
                 Ok(())
             }
-            None => Err(Failure::Refused(format!("more than {HASHED_BYTES} bytes to hash for one webhook"))),
+            None => Err(Failure::Refused(format!(
+                "more than {HASHED_BYTES} bytes to hash for one webhook"
+            ))),
         }
     }
 
@@ -111,7 +119,9 @@ impl CallState {
     /// The live keys of a declared secret.
     fn keys<'g>(&mut self, grant: &'g Grant, secret: &str) -> Result<&'g [Key], Failure> {
         if grant.plugin.descriptor.secret(secret).is_none() {
-            return Err(Failure::Refused(format!("secret {secret:?} is not declared in the descriptor")));
+            return Err(Failure::Refused(format!(
+                "secret {secret:?} is not declared in the descriptor"
+            )));
         }
         grant.keys(secret).ok_or_else(|| {
             let what = format!("route {:?} has no value for the secret {secret:?}", grant.route);
@@ -135,7 +145,9 @@ impl CallState {
                 Part::Body => sink(&self.body),
                 Part::Secret(_) => {
                     let route = &grant.route;
-                    return Err(Failure::Refused(format!("route {route:?}: a secret part belongs to verify-digest")));
+                    return Err(Failure::Refused(format!(
+                        "route {route:?}: a secret part belongs to verify-digest"
+                    )));
                 }
             }
         }
@@ -158,10 +170,22 @@ impl CallState {
     ) -> Result<bool, Failure> {
         // `verify_slice` compares in constant time and takes a wrong length for a mismatch.
         Ok(match algorithm {
-            Hash::Sha1 => self.mac::<Hmac<Sha1>>(key, message, grant)?.verify_slice(expected).is_ok(),
-            Hash::Sha256 => self.mac::<Hmac<Sha256>>(key, message, grant)?.verify_slice(expected).is_ok(),
-            Hash::Sha384 => self.mac::<Hmac<Sha384>>(key, message, grant)?.verify_slice(expected).is_ok(),
-            Hash::Sha512 => self.mac::<Hmac<Sha512>>(key, message, grant)?.verify_slice(expected).is_ok(),
+            Hash::Sha1 => self
+                .mac::<Hmac<Sha1>>(key, message, grant)?
+                .verify_slice(expected)
+                .is_ok(),
+            Hash::Sha256 => self
+                .mac::<Hmac<Sha256>>(key, message, grant)?
+                .verify_slice(expected)
+                .is_ok(),
+            Hash::Sha384 => self
+                .mac::<Hmac<Sha384>>(key, message, grant)?
+                .verify_slice(expected)
+                .is_ok(),
+            Hash::Sha512 => self
+                .mac::<Hmac<Sha512>>(key, message, grant)?
+                .verify_slice(expected)
+                .is_ok(),
         })
     }
 
@@ -179,17 +203,30 @@ impl CallState {
             "ecdsa-p256-sha256-der" => &signature::ECDSA_P256_SHA256_ASN1,
             "ecdsa-p256-sha256-raw" => &signature::ECDSA_P256_SHA256_FIXED,
             "rsa-pkcs1-sha256" => &signature::RSA_PKCS1_2048_8192_SHA256,
-            other => return Err(Failure::Refused(format!("algorithm {other:?} is not served for signatures"))),
+            other => {
+                return Err(Failure::Refused(format!(
+                    "algorithm {other:?} is not served for signatures"
+                )));
+            }
         };
         let encoding = grant.plugin.descriptor.secret(key).map(|spec| spec.encoding);
         if encoding == Some(KeyEncoding::Utf8) {
-            return Err(Failure::Refused(format!("secret {key:?} is text; a public key is base64, hex or pem")));
+            return Err(Failure::Refused(format!(
+                "secret {key:?} is text; a public key is base64, hex or pem"
+            )));
         }
         let keys = self.keys(grant, key)?;
         // All of them, always: the time taken must not tell which key is live.
-        let fitting =
-            keys.iter().filter(|key| UnparsedPublicKey::new(verifier, key.bytes()).verify(message, signature).is_ok());
-        if fitting.count() > 0 { Ok(()) } else { Err(Failure::Mismatch) }
+        let fitting = keys.iter().filter(|key| {
+            UnparsedPublicKey::new(verifier, key.bytes())
+                .verify(message, signature)
+                .is_ok()
+        });
+        if fitting.count() > 0 {
+            Ok(())
+        } else {
+            Err(Failure::Mismatch)
+        }
     }
 
     fn check_hmac(&mut self, secret: &str, hash: Hash, message: &[Part], signature: &[u8]) -> Result<(), Failure> {
@@ -214,7 +251,11 @@ impl CallState {
 
 /// What a fitting signature over these parts proves.
 fn strength(message: &[Part]) -> Assurance {
-    if message.iter().any(|part| matches!(part, Part::Body)) { Assurance::SignedBody } else { Assurance::SignedDerived }
+    if message.iter().any(|part| matches!(part, Part::Body)) {
+        Assurance::SignedBody
+    } else {
+        Assurance::SignedDerived
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -237,9 +278,7 @@ impl Hash {
     }
 
     fn digest(self, feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>) -> Result<Vec<u8>, Failure> {
-        fn run<D: Digest>(
-            feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>,
-        ) -> Result<Vec<u8>, Failure> {
+        fn run<D: Digest>(feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>) -> Result<Vec<u8>, Failure> {
             let mut digest = D::new();
             feed(&mut |bytes| digest.update(bytes))?;
             Ok(digest.finalize().to_vec())
@@ -286,7 +325,9 @@ impl crypto::Host for CallState {
             })
             .collect();
         let [name] = secrets[..] else {
-            return Err(Failure::Refused("a digest is checked over exactly one secret part".into()));
+            return Err(Failure::Refused(
+                "a digest is checked over exactly one secret part".into(),
+            ));
         };
         let keys = self.keys(&grant, name)?;
         self.charge_bytes(&message, keys.len())?;
@@ -359,7 +400,9 @@ impl crypto::Host for CallState {
                     "EdDSA" => "ed25519",
                     _ => return Err(Failure::Refused(format!("algorithm {other:?} is not served for JWS"))),
                 };
-                let [Part::Text(text)] = &signed[..] else { return Err(Failure::Mismatch) };
+                let [Part::Text(text)] = &signed[..] else {
+                    return Err(Failure::Mismatch);
+                };
                 self.signature_fits(&grant, &key, algorithm, text.as_bytes(), &signature)?;
             }
         }
@@ -368,7 +411,11 @@ impl crypto::Host for CallState {
         if !claims_hold(&parsed, &rules, self.received_at_ms) {
             return Err(Failure::Mismatch);
         }
-        self.proven(if in_body { Assurance::SignedBody } else { Assurance::Token });
+        self.proven(if in_body {
+            Assurance::SignedBody
+        } else {
+            Assurance::Token
+        });
         Ok(claims)
     }
 
@@ -377,12 +424,20 @@ impl crypto::Host for CallState {
         let Some(grant) = self.grant.clone() else {
             return Err(Failure::Refused("there is no webhook to answer".into()));
         };
-        let may = grant.plugin.descriptor.secret(&secret).is_some_and(|spec| spec.may_hmac);
+        let may = grant
+            .plugin
+            .descriptor
+            .secret(&secret)
+            .is_some_and(|spec| spec.may_hmac);
         if !may || !grant.allow_hmac {
-            return Err(Failure::Refused(format!("hmac with {secret:?} needs may-hmac and the route's allow_hmac")));
+            return Err(Failure::Refused(format!(
+                "hmac with {secret:?} needs may-hmac and the route's allow_hmac"
+            )));
         }
         if self.evidence.is_none() {
-            return Err(Failure::Refused("hmac is served after a successful check of the same webhook".into()));
+            return Err(Failure::Refused(
+                "hmac is served after a successful check of the same webhook".into(),
+            ));
         }
         self.charge_bytes(&message, 1)?;
         // The first live value is the one the provider is being moved to.
@@ -390,10 +445,26 @@ impl crypto::Host for CallState {
             return Err(Failure::Misconfigured(format!("secret {secret:?} has no value")));
         };
         Ok(match Hash::named(&algorithm)? {
-            Hash::Sha1 => self.mac::<Hmac<Sha1>>(key, &message, &grant)?.finalize().into_bytes().to_vec(),
-            Hash::Sha256 => self.mac::<Hmac<Sha256>>(key, &message, &grant)?.finalize().into_bytes().to_vec(),
-            Hash::Sha384 => self.mac::<Hmac<Sha384>>(key, &message, &grant)?.finalize().into_bytes().to_vec(),
-            Hash::Sha512 => self.mac::<Hmac<Sha512>>(key, &message, &grant)?.finalize().into_bytes().to_vec(),
+            Hash::Sha1 => self
+                .mac::<Hmac<Sha1>>(key, &message, &grant)?
+                .finalize()
+                .into_bytes()
+                .to_vec(),
+            Hash::Sha256 => self
+                .mac::<Hmac<Sha256>>(key, &message, &grant)?
+                .finalize()
+                .into_bytes()
+                .to_vec(),
+            Hash::Sha384 => self
+                .mac::<Hmac<Sha384>>(key, &message, &grant)?
+                .finalize()
+                .into_bytes()
+                .to_vec(),
+            Hash::Sha512 => self
+                .mac::<Hmac<Sha512>>(key, &message, &grant)?
+                .finalize()
+                .into_bytes()
+                .to_vec(),
         })
     }
 
@@ -422,7 +493,9 @@ fn claims_hold(claims: &Value, rules: &JwsRules, received_at_ms: u64) -> bool {
         None => Ok(None),
         Some(value) => value.as_f64().map(Some).ok_or(()),
     };
-    let (Ok(expires), Ok(not_before), Ok(issued)) = (time("exp"), time("nbf"), time("iat")) else { return false };
+    let (Ok(expires), Ok(not_before), Ok(issued)) = (time("exp"), time("nbf"), time("iat")) else {
+        return false;
+    };
     let audience = |wanted: &str| match &claims["aud"] {
         Value::String(one) => one == wanted,
         Value::Array(many) => many.iter().any(|one| one == wanted),
@@ -441,7 +514,9 @@ fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
 
 impl environment::Host for CallState {
     fn log(&mut self, level: environment::Level, mut message: String) {
-        let Some(left) = self.log_lines_left.checked_sub(1) else { return };
+        let Some(left) = self.log_lines_left.checked_sub(1) else {
+            return;
+        };
         self.log_lines_left = left;
         if message.len() > LOG_BYTES {
             message.truncate(message.floor_char_boundary(LOG_BYTES));
@@ -463,6 +538,8 @@ impl environment::Host for CallState {
     }
 
     fn options(&mut self) -> String {
-        self.grant.as_ref().map_or_else(|| "{}".to_owned(), |grant| grant.options.clone())
+        self.grant
+            .as_ref()
+            .map_or_else(|| "{}".to_owned(), |grant| grant.options.clone())
     }
 }

@@ -100,8 +100,13 @@ impl Ticker {
                 }
             }
         })?;
-        let shared = Arc::new(Shared { running: AtomicUsize::new(0), thread: thread.thread().clone() });
-        hand_over.send(Arc::downgrade(&shared)).expect("the thread waits for exactly this");
+        let shared = Arc::new(Shared {
+            running: AtomicUsize::new(0),
+            thread: thread.thread().clone(),
+        });
+        hand_over
+            .send(Arc::downgrade(&shared))
+            .expect("the thread waits for exactly this");
         Ok(Self { shared })
     }
 
@@ -110,7 +115,9 @@ impl Ticker {
         if self.shared.running.fetch_add(1, Ordering::SeqCst) == 0 {
             self.shared.thread.unpark();
         }
-        Running { shared: Arc::clone(&self.shared) }
+        Running {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 

@@ -54,7 +54,9 @@ pub enum Error {
 /// cost of a fresh instance per webhook.
 pub(super) fn engine(limits: &config::Limits) -> Result<Engine, Error> {
     // One more than may be in flight: a plugin may be loaded while all places are taken.
-    let instances = u32::try_from(limits.plugins_in_flight).unwrap_or(u32::MAX).saturating_add(1);
+    let instances = u32::try_from(limits.plugins_in_flight)
+        .unwrap_or(u32::MAX)
+        .saturating_add(1);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         // A QuickJS plugin has 3 memories, a Python one 38 core instances.
@@ -107,13 +109,22 @@ pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugi
     let options_schema = jsonschema::draft202012::options()
         .build(&descriptor.options_schema)
         .map_err(|error| Error::Descriptor(format!("options-schema: {error}")))?;
-    Ok(Plugin { name: name.to_owned(), descriptor, options_schema, pre, share: runtime.share() })
+    Ok(Plugin {
+        name: name.to_owned(),
+        descriptor,
+        options_schema,
+        pre,
+        share: runtime.share(),
+    })
 }
 
 /// The first eight bytes tell a component from a core module (component-model, Binary.md).
 fn check_header(wasm: &[u8], max: u64) -> Result<(), Error> {
     if wasm.len() as u64 > max {
-        return Err(Error::TooLarge { bytes: wasm.len() as u64, max });
+        return Err(Error::TooLarge {
+            bytes: wasm.len() as u64,
+            max,
+        });
     }
     match wasm.get(..8) {
         Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
@@ -187,7 +198,10 @@ fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<Cal
                     instance.func_wrap(function, |store: StoreContextMut<'_, CallState>, (): ()| {
                         let ms = store.data().received_at_ms();
                         let nanoseconds = (ms % 1000) as u32 * 1_000_000;
-                        Ok((Datetime { seconds: ms / 1000, nanoseconds },))
+                        Ok((Datetime {
+                            seconds: ms / 1000,
+                            nanoseconds,
+                        },))
                     })?;
                 }
                 ("wasi:cli/environment", "get-environment") => {
@@ -226,15 +240,23 @@ impl Cache {
         };
         if metadata.mode() & 0o022 != 0 {
             let detail = "others may write to it; run `chmod 700` on it".into();
-            return Err(Error::Cache { path: directory.to_owned(), detail });
+            return Err(Error::Cache {
+                path: directory.to_owned(),
+                detail,
+            });
         }
-        Ok(Some(Self { directory: directory.to_owned() }))
+        Ok(Some(Self {
+            directory: directory.to_owned(),
+        }))
     }
 
     fn component(&self, engine: &Engine, wasm: &[u8]) -> Result<Component, Error> {
         let path = self.directory.join(format!("{}.cwasm", cache_key(engine, wasm)));
         if path.exists() {
-            #[expect(unsafe_code, reason = "the directory is writable by the gateway alone, and only store() writes it")]
+            #[expect(
+                unsafe_code,
+                reason = "the directory is writable by the gateway alone, and only store() writes it"
+            )]
             // SAFETY: the file was written by `store` from code this very engine compiled.
             let loaded = unsafe { Component::deserialize_file(engine, &path) };
             match loaded {
@@ -252,7 +274,9 @@ impl Cache {
     }
 
     fn store(&self, path: &Path, component: &Component) -> std::io::Result<()> {
-        let code = component.serialize().map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+        let code = component
+            .serialize()
+            .map_err(|error| std::io::Error::other(format!("{error:#}")))?;
         // Under another name first: a crash must not leave half a file under the right one.
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
         file.write_all(&code)?;
@@ -286,7 +310,10 @@ fn cache_key(engine: &Engine, wasm: &[u8]) -> String {
 ///
 /// [`Error::Read`] and [`Error::TooLarge`].
 pub(super) fn read_file(path: &Path, max: u64) -> Result<Bytes, Error> {
-    let read = |source| Error::Read { path: path.to_owned(), source };
+    let read = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
     let bytes = fs::metadata(path).map_err(read)?.len();
     if bytes > max {
         return Err(Error::TooLarge { bytes, max });
@@ -303,7 +330,11 @@ pub(super) fn bounded_store(engine: &Engine, state: CallState, hostcall_fuel: us
     store.epoch_deadline_callback(|mut context| {
         let state = context.data_mut();
         state.ticks_left = state.ticks_left.saturating_sub(1);
-        if state.ticks_left == 0 { Ok(wasmtime::UpdateDeadline::Interrupt) } else { Ok(wasmtime::UpdateDeadline::Yield(1)) }
+        if state.ticks_left == 0 {
+            Ok(wasmtime::UpdateDeadline::Interrupt)
+        } else {
+            Ok(wasmtime::UpdateDeadline::Yield(1))
+        }
     });
     store
 }

@@ -77,10 +77,20 @@ pub(super) fn reply(response: types::Response) -> Result<Reply, String> {
         return Err(format!("a plugin may answer 2xx and 4xx, not {}", response.status));
     }
     if response.body.len() > REPLY_BYTES_MAX {
-        return Err(format!("a plugin's answer of {} bytes is over {REPLY_BYTES_MAX}", response.body.len()));
+        return Err(format!(
+            "a plugin's answer of {} bytes is over {REPLY_BYTES_MAX}",
+            response.body.len()
+        ));
     }
-    let content_type = response.headers.into_iter().find(|field| field.name.eq_ignore_ascii_case("content-type"));
-    Ok(Reply { status: response.status, content_type: content_type.map(|field| field.value), body: response.body })
+    let content_type = response
+        .headers
+        .into_iter()
+        .find(|field| field.name.eq_ignore_ascii_case("content-type"));
+    Ok(Reply {
+        status: response.status,
+        content_type: content_type.map(|field| field.value),
+        body: response.body,
+    })
 }
 
 /// Turns a plugin's description of itself into what the rest of the gateway relies on.
@@ -93,30 +103,49 @@ pub(super) fn descriptor(raw: types::Descriptor) -> Result<Descriptor, Error> {
     let slug = |text: &str| {
         !text.is_empty()
             && text.len() <= 63
-            && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
     };
     if !slug(&raw.provider) {
-        return wrong(format!("provider {:?} is not a slug of a-z, 0-9, - and _", raw.provider));
+        return wrong(format!(
+            "provider {:?} is not a slug of a-z, 0-9, - and _",
+            raw.provider
+        ));
     }
     if raw.schema != "call-event/1" {
-        return wrong(format!("schema {:?} is not served; this gateway serves call-event/1", raw.schema));
+        return wrong(format!(
+            "schema {:?} is not served; this gateway serves call-event/1",
+            raw.schema
+        ));
     }
     let assurance = match raw.assurance.as_str() {
         "signed-body" => Assurance::SignedBody,
         "signed-derived" => Assurance::SignedDerived,
         "token" => Assurance::Token,
-        other => return wrong(format!("assurance {other:?} is none of signed-body, signed-derived, token")),
+        other => {
+            return wrong(format!(
+                "assurance {other:?} is none of signed-body, signed-derived, token"
+            ));
+        }
     };
     if raw.methods.is_empty() {
         return wrong("methods is empty; name at least POST".into());
     }
-    if let Some(event) = raw.events.iter().find(|event| !crate::event::TYPES.contains(&event.unified.as_str())) {
+    if let Some(event) = raw
+        .events
+        .iter()
+        .find(|event| !crate::event::TYPES.contains(&event.unified.as_str()))
+    {
         return wrong(format!("{:?} is not a type of the unified event", event.unified));
     }
     let mut secrets = Vec::with_capacity(raw.secrets.len());
     for spec in raw.secrets {
         let Some(encoding) = KeyEncoding::named(&spec.encoding) else {
-            return wrong(format!("secret {:?} has the unknown encoding {:?}", spec.name, spec.encoding));
+            return wrong(format!(
+                "secret {:?} has the unknown encoding {:?}",
+                spec.name, spec.encoding
+            ));
         };
         secrets.push(SecretSpec {
             name: spec.name,
@@ -135,11 +164,22 @@ pub(super) fn descriptor(raw: types::Descriptor) -> Result<Descriptor, Error> {
         display_name: raw.display_name,
         version: raw.version,
         methods: raw.methods,
-        content_types: raw.content_types.into_iter().map(|name| name.to_ascii_lowercase()).collect(),
+        content_types: raw
+            .content_types
+            .into_iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect(),
         headers: raw.headers,
         body_bytes_max: raw.max_body_bytes as usize,
         assurance,
-        events: raw.events.into_iter().map(|e| EventSpec { native: e.native, unified: e.unified }).collect(),
+        events: raw
+            .events
+            .into_iter()
+            .map(|e| EventSpec {
+                native: e.native,
+                unified: e.unified,
+            })
+            .collect(),
         secrets,
         options_schema,
     })

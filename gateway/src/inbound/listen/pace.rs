@@ -69,7 +69,15 @@ impl<S> Paced<S> {
     pub(super) fn new(socket: S, pace: Arc<Pace>, idle: Duration, head: Duration) -> Self {
         // A new connection has come to say something: it gets no more than the time of a head.
         let alarm = Box::pin(tokio::time::sleep(head));
-        Self { socket, pace, idle, head, alarm, turn: 0, in_head: false }
+        Self {
+            socket,
+            pace,
+            idle,
+            head,
+            alarm,
+            turn: 0,
+            in_head: false,
+        }
     }
 
     fn set_alarm(&mut self, after: Duration) {
