@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::process::Command;
 
 use crate::{
@@ -40,6 +40,15 @@ pub(crate) async fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
             contender.window(bench, table, &stock, counts).await?;
         }
     }
+
+    let (kept, sent) = (
+        gateway::events(bench, "accept").await?,
+        (bench.options.rounds + 1) * count,
+    );
+    ensure!(
+        kept == sent as u64,
+        "{sent} webhooks were answered and {kept} events kept"
+    );
 
     let connections = bench.options.connections;
     let [gateway, sqlite, append] = &contenders;

@@ -2,8 +2,9 @@
 
 use std::{fmt::Write as _, fs, net::SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use callfeed::{config, store::History};
 use tokio::process::Command;
 
 use crate::{
@@ -30,7 +31,19 @@ pub(crate) async fn start(bench: &Bench, name: &str, subscribers: &[SocketAddr])
     Server::start(name, command, address, directory).await
 }
 
-fn configuration(listen: SocketAddr, store: &str, subscribers: &[SocketAddr]) -> String {
+/// How many events the gateway `name` has in its feed, by its own account to anyone who reads the store.
+pub(crate) async fn events(bench: &Bench, name: &str) -> Result<u64> {
+    let config = config::load(&bench.directory.path().join(format!("{name}.toml")))?.config;
+    let counts = History::open(&config.store).await?.counts().await?;
+    ensure!(
+        counts.quarantined == 0,
+        "{} webhooks are in quarantine",
+        counts.quarantined
+    );
+    Ok(counts.events)
+}
+
+pub(crate) fn configuration(listen: SocketAddr, store: &str, subscribers: &[SocketAddr]) -> String {
     let mut text = format!(
         r#"
 [server]

@@ -19,6 +19,7 @@ mod baseline;
 mod gateway;
 mod load;
 mod machine;
+mod plugin;
 mod receiver;
 mod relay;
 mod server;
@@ -72,6 +73,8 @@ enum Measurement {
     /// Webhooks answered per second, against a bare server that keeps the body in SQLite, and one that appends it to a
     /// file; each durable before its answer.
     Accept,
+    /// One webhook through a plugin in a fresh WebAssembly instance, against the same source compiled natively.
+    Plugin,
     /// From accept to delivered at one, three and ten subscribers, against a bare relay that keeps nothing.
     Relay,
     /// One of the bare servers, as this program starts them.
@@ -136,6 +139,9 @@ fn run(measurement: &Measurement, options: &Options) -> Result<ExitCode> {
         options: options.clone(),
     };
     let mut table = Table::default();
+    if matches!(measurement, Measurement::All | Measurement::Plugin) {
+        plugin::measure(&bench, &mut table).context("plugin")?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         if matches!(measurement, Measurement::All | Measurement::Accept) {

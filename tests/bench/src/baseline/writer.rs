@@ -53,7 +53,7 @@ impl Sqlite {
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA wal_autocheckpoint = 8000;
-             PRAGMA cache_size = -65536;
+             PRAGMA cache_size = -32768;
              CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID;
              CREATE TABLE webhook (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);",
         )?;
