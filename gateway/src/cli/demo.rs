@@ -18,7 +18,11 @@ use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, service::s
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::task::TaskTracker;
 
 use super::{Failure, say, table::Table};
@@ -47,6 +51,8 @@ const PROVIDERS: [&str; 5] = ["magpipe", "magnetis", "voxagent", "topcalls", "sa
 /// Magpipe forwards WhatsApp messages unsigned, so they get a route of their own that allows it.
 const UNSIGNED_ROUTE: &str = "magpipe-whatsapp";
 const SUBSCRIBER: &str = "demo";
+/// The samples of a completed call, one of every provider.
+const COMPLETED: [&str; 3] = ["call-completed", "conversation-complete", "call-ended"];
 const EVENT_BYTES_MAX: usize = 4 << 20;
 /// How long the last event may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,8 +89,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
     let done = play(&args, &config, gateway.address(), arrivals).await;
     if args.keep && done.is_ok() {
+        // Asked for before the invitation to press it is printed.
+        let mut interrupt = signal(SignalKind::interrupt())?;
         keep(&config, gateway.address(), gateway.admin_address(), directory.path())?;
-        tokio::signal::ctrl_c().await?;
+        interrupt.recv().await;
     }
     gateway.stop().await;
     if done? { Ok(()) } else { Err(Failure::Silent) }
@@ -473,10 +481,12 @@ fn keep(config: &Config, address: SocketAddr, admin: Option<SocketAddr>, directo
     say("\nStill running. One new webhook of each provider (a second time it is a duplicate):\n");
     for provider in PROVIDERS {
         let samples = simulate::samples(provider);
-        // The last in a call's life tells most.
-        let Some(sample) = samples.iter().rfind(|sample| sample.content_type == "application/json") else {
-            continue;
-        };
+        // A call that is over tells most.
+        let over = |sample: &&Sample| COMPLETED.contains(&sample.name);
+        let sample = samples
+            .iter()
+            .find(over)
+            .with_context(|| format!("{provider} has no sample of a completed call"))?;
         let route = route_of(config, sample);
         let body = sample.fresh();
         let file = directory.join(format!("{provider}.json"));
