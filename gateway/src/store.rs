@@ -103,6 +103,8 @@ pub struct Progress {
     pub cursor: u64,
     /// Deliveries behind the cursor that are not settled, by place.
     pub waiting: Vec<Waiting>,
+    /// Deliveries ahead of the cursor that were given up, by place.
+    pub dead_ahead: Vec<u64>,
     /// Set once the subscriber answered 410 or an operator stopped it.
     pub stopped: Option<Stopped>,
 }
@@ -300,9 +302,9 @@ impl Store {
     /// Records what changed for a subscriber. Waits for its turn when many writes are queued.
     ///
     /// Fails with [`Error::Unavailable`]; nothing of it is recorded then, and it may be given again.
-    pub async fn settle(&self, settlement: Settlement) -> Result<(), Error> {
+    pub async fn settle(&self, settlement: impl Into<Arc<Settlement>>) -> Result<(), Error> {
         match &self.engine {
-            Engine::Sqlite(sqlite) => sqlite.settle(settlement).await,
+            Engine::Sqlite(sqlite) => sqlite.settle(settlement.into()).await,
         }
     }
 

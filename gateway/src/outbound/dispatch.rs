@@ -6,6 +6,8 @@
 //! What must stay true:
 //!
 //! - Deliveries of one subject are attempted one at a time and in feed order; only the first is ever due.
+//! - If a delivery waits, all before it of its subject wait, also the one in flight: after a crash what waits is attempted
+//!   before anything is read again.
 //! - A settlement's cursor never passes a delivery that is neither settled nor in the retry set as recorded up to and with
 //!   that settlement. So whatever a crash forgets is read again.
 //! - No more than `waiting_max` deliveries are remembered at once, and of those only a window keeps its event in memory.
@@ -13,13 +15,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     deliver::{Attempted, Outcome, Reason},
-    schedule::{NextStep, Schedule},
+    schedule::{self, NextStep, Schedule},
 };
 use crate::{
     config::{Filter, Subscriber},
@@ -56,6 +59,11 @@ const SETTLE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 /// After so many failures in a row that speak of the subscriber rather than of an event, attempts are made one at a time
 /// until one of them gets through: enough to notice that it is back, without spending everyone's attempts until then.
 const BREAK_AFTER: u32 = 10;
+/// The pause after each of those single attempts that fails, because a refused connection takes no time: this long at
+/// first …
+const DOWN_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// … twice as long each time, and never longer than this.
+const DOWN_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// One delivery that is due for an attempt. Only [`Core::next`] makes one, and the core must be told what became of it.
 #[derive(Debug, Clone)]
@@ -91,6 +99,13 @@ pub struct Core {
     window: usize,
     window_bytes: usize,
     failures_in_a_row: u32,
+    /// No attempt of any delivery before this time, for one of the two reasons …
+    not_before: Timestamp,
+    /// … of which this one, the subscriber's own `Retry-After`, also stands when an attempt gets through that began before
+    /// it asked.
+    asked_until: Timestamp,
+    /// Given up ahead of the cursor, and not read again yet.
+    dead_ahead: BTreeSet<u64>,
     stopped: bool,
     record: Record,
 }
@@ -133,7 +148,7 @@ struct Record {
 
 #[derive(Debug)]
 struct Outstanding {
-    settlement: Settlement,
+    settlement: Arc<Settlement>,
     /// `None` while it is with the store.
     again_at: Option<Timestamp>,
 }
@@ -164,6 +179,9 @@ impl Core {
             window: 0,
             window_bytes: 0,
             failures_in_a_row: 0,
+            not_before: Timestamp::MIN,
+            asked_until: Timestamp::MIN,
+            dead_ahead: BTreeSet::new(),
             stopped: false,
             record: Record {
                 fates: BTreeMap::new(),
@@ -197,6 +215,8 @@ impl Core {
             .copied()
             .collect();
         self.stopped = progress.stopped.is_some() || stopping;
+        self.dead_ahead
+            .extend(progress.dead_ahead.into_iter().filter(|seq| *seq > self.read));
         for waiting in progress.waiting {
             let Waiting {
                 seq,
@@ -230,14 +250,14 @@ impl Core {
         for event in events {
             let seq = event.seq;
             self.read = self.read.max(seq);
-            if !passes(&self.filter, &event) {
+            if !passes(&self.filter, &event) || self.dead_ahead.remove(&seq) {
                 self.record.passed_since.get_or_insert(now);
             } else if !self.deliveries.contains_key(&seq) {
                 // One that is known was in the retry set before the cursor got to it.
                 let due_at = self.schedule.first(event.kept_at, now);
                 self.enqueue(seq, &event.subject, Some(Arc::clone(&event)), 0, due_at);
                 self.open.insert(seq);
-                if self.follows_waiting(seq) {
+                if self.stands_with_waiting(seq) {
                     self.set_aside(seq, now);
                 }
             }
@@ -246,7 +266,7 @@ impl Core {
 
     /// The next delivery to attempt, while there are slots for it.
     pub fn next(&mut self, now: Timestamp) -> Option<Due> {
-        if self.stopped || !self.has_slots() {
+        if self.stopped || now < self.not_before || !self.has_slots() {
             return None;
         }
         let Some(&(_, seq)) = self.due.first().filter(|(due_at, _)| *due_at <= now) else {
@@ -278,8 +298,19 @@ impl Core {
         } = attempted;
         if speaks_of_the_subscriber(&outcome) {
             self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+            if let Some(until) = schedule::asked_of_all(&outcome, now, chance) {
+                self.asked_until = self.asked_until.max(until);
+            }
+            self.not_before = self.not_before.max(self.asked_until);
+            if let Some(since_down) = self.failures_in_a_row.checked_sub(BREAK_AFTER) {
+                let pause = DOWN_PAUSE_MIN
+                    .saturating_mul(2u32.saturating_pow(since_down))
+                    .min(DOWN_PAUSE_MAX);
+                self.not_before = self.not_before.max(now.saturating_add(pause).unwrap_or(now));
+            }
         } else {
             self.failures_in_a_row = 0;
+            self.not_before = self.asked_until;
         }
         self.record.since.get_or_insert(now);
         self.record.attempts.push(Attempt {
@@ -351,10 +382,10 @@ impl Core {
     /// What is to be recorded now. `None` when there is nothing, or when one settlement is with the store already.
     ///
     /// One that failed is handed out again as it was, before any other, so that settlements become durable in order.
-    pub fn take_settlement(&mut self, now: Timestamp) -> Option<Settlement> {
+    pub fn take_settlement(&mut self, now: Timestamp) -> Option<Arc<Settlement>> {
         if let Some(outstanding) = &mut self.record.outstanding {
             outstanding.again_at.take()?;
-            return Some(outstanding.settlement.clone());
+            return Some(Arc::clone(&outstanding.settlement));
         }
         while let Some(&seq) = self.open.first().filter(|seq| self.read - *seq > CURSOR_LAG_MAX) {
             self.set_aside(seq, now);
@@ -390,8 +421,9 @@ impl Core {
                 }
             }
         }
+        let settlement = Arc::new(settlement);
         self.record.outstanding = Some(Outstanding {
-            settlement: settlement.clone(),
+            settlement: Arc::clone(&settlement),
             again_at: None,
         });
         Some(settlement)
@@ -412,7 +444,7 @@ impl Core {
     /// When to call [`Core::next`] again if nothing happens until then.
     pub fn attempt_due(&self) -> Option<Timestamp> {
         let (due_at, _) = self.due.first().filter(|_| !self.stopped && self.has_slots())?;
-        Some(*due_at)
+        Some(self.not_before.max(*due_at))
     }
 
     /// The place up to which everything was read.
@@ -441,6 +473,16 @@ impl Core {
     /// Attempts are made one at a time, because so many failed in a row.
     pub fn is_down(&self) -> bool {
         self.failures_in_a_row >= BREAK_AFTER
+    }
+
+    /// It owes as many deliveries as it may.
+    pub fn is_full(&self) -> bool {
+        self.deliveries.len() >= self.waiting_max
+    }
+
+    /// It owes far fewer deliveries than it may.
+    pub fn is_half_empty(&self) -> bool {
+        self.deliveries.len() <= self.waiting_max / 2
     }
 
     /// Nothing is in flight and nothing is left to record.
@@ -502,12 +544,15 @@ impl Core {
         }
     }
 
-    fn follows_waiting(&self, seq: u64) -> bool {
-        let line = &self.lines[&self.deliveries[&seq].subject];
-        let place = line.seqs.partition_point(|other| *other < seq);
-        place
-            .checked_sub(1)
-            .is_some_and(|before| self.deliveries[&line.seqs[before]].waiting)
+    /// Whether the one before it or behind it waits.
+    fn stands_with_waiting(&self, seq: u64) -> bool {
+        let seqs = &self.lines[&self.deliveries[&seq].subject].seqs;
+        let place = seqs.partition_point(|other| *other < seq);
+        [place.checked_sub(1), place.checked_add(1)]
+            .into_iter()
+            .flatten()
+            .filter_map(|place| seqs.get(place))
+            .any(|other| self.deliveries[other].waiting)
     }
 
     /// Moves a delivery into the retry set. Its event leaves the memory and is fetched again when it is due.
@@ -527,7 +572,7 @@ impl Core {
     }
 
     /// When the window is full of deliveries that cannot be attempted now, because an earlier one of their subject is on
-    /// its way or because of the first pause, they give way to those of other subjects.
+    /// its way or because of the first pause, they give way to those of other subjects. The one on its way goes with them.
     fn make_way(&mut self, now: Timestamp) {
         if self.window < self.window_max && self.window_bytes < WINDOW_BYTES {
             return;
@@ -536,7 +581,10 @@ impl Core {
             .open
             .iter()
             .copied()
-            .filter(|seq| !self.deliveries[seq].in_flight)
+            .filter(|seq| {
+                let delivery = &self.deliveries[seq];
+                !delivery.in_flight || self.lines[&delivery.subject].seqs.back() != Some(seq)
+            })
             .collect();
         for seq in idle {
             self.set_aside(seq, now);
@@ -726,7 +774,7 @@ mod tests {
     fn settle(core: &mut Core, now: Timestamp) -> Settlement {
         let settlement = core.take_settlement(now).expect("there is something to record");
         core.settled();
-        settlement
+        Arc::unwrap_or_clone(settlement)
     }
 
     #[test]
@@ -823,7 +871,8 @@ mod tests {
         core.feed(events(&["a"; WINDOW_MIN]), at(0));
         assert_eq!(core.room(), 0);
         assert_eq!(seqs(&due(&mut core, at(0))), [1]);
-        assert_eq!(core.waiting(), WINDOW_MIN - 1);
+        // Also the one in flight: after a crash it must not be read again behind those it is before.
+        assert_eq!(core.waiting(), WINDOW_MIN);
         assert!(core.room() > 0);
         core.feed(vec![Arc::new(event(WINDOW_MIN as u64 + 1, "b"))], at(0));
         assert_eq!(seqs(&due(&mut core, at(0))), [WINDOW_MIN as u64 + 1]);
@@ -934,7 +983,7 @@ mod tests {
         let progress = Progress {
             cursor: 2,
             waiting: settlement.waiting,
-            stopped: None,
+            ..Progress::default()
         };
         core.adopt(progress);
         assert_eq!(seqs(&due(&mut core, at(1))), [3, 1]);
@@ -961,7 +1010,7 @@ mod tests {
         core.adopt(Progress {
             cursor: 9,
             waiting: vec![replayed],
-            stopped: None,
+            ..Progress::default()
         });
         assert!(core.next(at(0)).is_none());
         end(&mut core, running, delivered(), at(0));
@@ -985,10 +1034,75 @@ mod tests {
             failures += 1;
         }
         assert_eq!(failures, BREAK_AFTER);
-        let probe = due(&mut core, at(0));
-        assert_eq!(probe.len(), 1);
-        end(&mut core, probe.into_iter().next().unwrap(), delivered(), at(0));
-        assert_eq!(due(&mut core, at(0)).len(), 8);
+        let mut now = 0;
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(core.attempt_due(), Some(at(now + pause)));
+            assert!(core.next(at(now + pause - 1)).is_none());
+            now += pause;
+            let mut probe = due(&mut core, at(now));
+            assert_eq!(probe.len(), 1);
+            end(&mut core, probe.remove(0), failed(503, None), at(now));
+        }
+        now += 60;
+        let probe = core.next(at(now)).unwrap();
+        end(&mut core, probe, delivered(), at(now));
+        assert_eq!(due(&mut core, at(now)).len(), 8);
+    }
+
+    #[test]
+    fn a_retry_after_of_an_overloaded_subscriber_holds_for_all_subjects() {
+        let mut core = fresh(&config(&[0, 5, 5]));
+        core.feed(events(&["a", "b", "c"]), at(0));
+        core.in_flight_max = 2;
+        let mut first = due(&mut core, at(0));
+        end(&mut core, first.remove(0), failed(429, Some(30)), at(0));
+        // It began before the subscriber asked for a pause.
+        end(&mut core, first.remove(0), delivered(), at(0));
+        let until = core.attempt_due().unwrap();
+        assert!((at(30)..at(34)).contains(&until), "{until}");
+        assert!(core.next(at(29)).is_none());
+        assert_eq!(seqs(&due(&mut core, at(34))), [3, 1]);
+
+        // Any other answer speaks of its own delivery only.
+        let mut core = fresh(&config(&[0, 5, 5]));
+        core.feed(events(&["a", "b"]), at(0));
+        let first = core.next(at(0)).unwrap();
+        end(&mut core, first, failed(500, Some(30)), at(0));
+        assert_eq!(core.next(at(0)).unwrap().seq, 2);
+    }
+
+    #[test]
+    fn what_was_given_up_ahead_of_the_cursor_is_not_begun_anew() {
+        let mut core = Core::new(
+            &config(&[0, 5]),
+            Progress {
+                dead_ahead: vec![2],
+                ..Progress::default()
+            },
+        );
+        core.feed(events(&["a", "b", "c"]), at(0));
+        assert_eq!(seqs(&due(&mut core, at(0))), [1, 3]);
+    }
+
+    #[test]
+    fn order_holds_when_the_one_in_flight_is_cut_off() {
+        let config = config(&[0, 5]);
+        let mut core = fresh(&config);
+        core.window_max = 4;
+        core.feed(events(&["b", "a", "c", "a"]), at(0));
+        let first = due(&mut core, at(0));
+        assert_eq!(seqs(&first), [1, 2, 3]);
+        let settlement = settle(&mut core, at(1));
+        drop(first);
+        let mut core = Core::new(
+            &config,
+            Progress {
+                cursor: settlement.cursor,
+                waiting: settlement.waiting,
+                ..Progress::default()
+            },
+        );
+        assert_eq!(seqs(&due(&mut core, at(1))), [2]);
     }
 
     #[test]
@@ -1068,6 +1182,9 @@ mod tests {
         }
     }
 
+    /// Small enough that it is often full.
+    const WINDOW: usize = 4;
+
     /// A feed, a subscriber of moods, a disk that sometimes fails, and a process that sometimes dies.
     struct World {
         dice: Dice,
@@ -1081,7 +1198,9 @@ mod tests {
         had: BTreeSet<u64>,
         core: Core,
         in_flight: Vec<(Timestamp, Due)>,
-        settling: Option<Settlement>,
+        settling: Option<Arc<Settlement>>,
+        /// No attempt at all before this time.
+        held_until: Timestamp,
         /// No earlier than this may the delivery be attempted next, as far as the running process knows.
         not_before: HashMap<u64, (u32, Timestamp)>,
     }
@@ -1095,9 +1214,11 @@ mod tests {
             if dice.roll(2) == 0 {
                 config.filter.types = vec![Pattern::Prefix("call.".into())];
             }
+            let mut core = fresh(&config);
+            core.window_max = WINDOW;
             Self {
                 now: at(0),
-                core: fresh(&config),
+                core,
                 config,
                 feed: Vec::new(),
                 disk: Progress::default(),
@@ -1105,6 +1226,7 @@ mod tests {
                 had: BTreeSet::new(),
                 in_flight: Vec::new(),
                 settling: None,
+                held_until: at(0),
                 not_before: HashMap::new(),
                 dice,
             }
@@ -1128,6 +1250,7 @@ mod tests {
 
         fn attempt(&mut self) {
             while let Some(due) = self.core.next(self.now) {
+                assert!(self.now >= self.held_until, "{} came while all were held", due.seq);
                 let event = Arc::clone(&self.feed[due.seq as usize - 1]);
                 for earlier in self
                     .wanted(due.seq - 1)
@@ -1180,6 +1303,7 @@ mod tests {
                 }) => *asked,
                 _ => Duration::ZERO,
             };
+            self.held_until = self.held_until.max(self.now + asked);
             let chance = self.dice.chance();
             match self.core.ended(due, began, attempted, self.now, chance) {
                 NextStep::Again(_) => {
@@ -1199,7 +1323,7 @@ mod tests {
                 None => self.settling = self.core.take_settlement(self.now),
                 Some(_) if self.dice.roll(5) == 0 => self.core.not_settled(self.now),
                 Some(settlement) => {
-                    self.write(settlement);
+                    self.write(Arc::unwrap_or_clone(settlement));
                     self.core.settled();
                 }
             }
@@ -1233,11 +1357,20 @@ mod tests {
             if let Some(settlement) = self.settling.take()
                 && self.dice.roll(2) == 0
             {
-                self.write(settlement);
+                self.write(Arc::unwrap_or_clone(settlement));
             }
             self.in_flight.clear();
             self.not_before.clear();
-            self.core = Core::new(&self.config, self.disk.clone());
+            self.held_until = self.now;
+            let dead_ahead = self.dead.range(self.disk.cursor + 1..).copied().collect();
+            self.core = Core::new(
+                &self.config,
+                Progress {
+                    dead_ahead,
+                    ..self.disk.clone()
+                },
+            );
+            self.core.window_max = WINDOW;
         }
 
         /// An operator lets a stopped subscriber go on.

@@ -160,6 +160,8 @@ struct Loop {
     /// The record has to be looked up.
     look_again: bool,
     was_down: bool,
+    /// It was said that reading has stopped.
+    was_full: bool,
 }
 
 enum Reading {
@@ -192,6 +194,7 @@ impl Loop {
             recording: Recording::Ready,
             look_again: false,
             was_down: false,
+            was_full: false,
             with,
         }
     }
@@ -267,11 +270,22 @@ impl Loop {
             if is_down {
                 warn!(
                     subscriber,
-                    "subscriber is down: one attempt at a time until one gets through"
+                    "subscriber is down: one attempt at a time, with pauses, until one gets through"
                 );
             } else {
                 info!(subscriber, "subscriber is back");
             }
+        }
+        // Said once: at the bound, each delivery that is settled makes room for one more.
+        if self.core.is_full() && !self.was_full {
+            self.was_full = true;
+            warn!(
+                subscriber = self.with.name(),
+                waiting = self.core.waiting(),
+                "subscriber owes as many deliveries as it may: nothing more is read for it until some are settled"
+            );
+        } else if self.was_full && self.core.is_half_empty() {
+            self.was_full = false;
         }
     }
 

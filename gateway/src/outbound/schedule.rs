@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::deliver::Outcome;
+use super::deliver::{Failure, Outcome};
 
 /// A pause becomes up to this part longer or shorter, so that the deliveries one outage has gathered do not all come back
 /// in the same second.
@@ -65,12 +65,22 @@ impl Schedule {
             Some(made) => self.pauses[made],
         };
         let pause = later(now, pause.mul_f64(1.0 + JITTER * (2.0 * chance - 1.0)));
-        let asked = match failure.retry_after {
-            Some(asked) => later(now, asked.min(RETRY_AFTER_MAX).mul_f64(1.0 + JITTER * chance)),
-            None => now,
-        };
-        NextStep::Again(pause.max(asked))
+        NextStep::Again(pause.max(asked(failure, now, chance).unwrap_or(now)))
     }
+}
+
+/// Until when a subscriber asked to be left alone altogether: a `Retry-After` of 429 or 503 speaks of the one who answers,
+/// that of any other status of the delivery it answers.
+pub fn asked_of_all(outcome: &Outcome, now: Timestamp, chance: f64) -> Option<Timestamp> {
+    match outcome {
+        Outcome::Failed(failure) if matches!(failure.status, Some(429 | 503)) => asked(failure, now, chance),
+        Outcome::Delivered { status: _ } | Outcome::Failed(_) | Outcome::Gone => None,
+    }
+}
+
+fn asked(failure: &Failure, now: Timestamp, chance: f64) -> Option<Timestamp> {
+    let asked = failure.retry_after?.min(RETRY_AFTER_MAX);
+    Some(later(now, asked.mul_f64(1.0 + JITTER * chance)))
 }
 
 fn later(from: Timestamp, by: Duration) -> Timestamp {
@@ -94,10 +104,7 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::deliver::{Failure, Reason},
-        *,
-    };
+    use super::{super::deliver::Reason, *};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()

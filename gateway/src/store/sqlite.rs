@@ -72,7 +72,7 @@ impl Sqlite {
         }
     }
 
-    pub(super) async fn settle(&self, settlement: Settlement) -> Result<(), Error> {
+    pub(super) async fn settle(&self, settlement: Arc<Settlement>) -> Result<(), Error> {
         self.ask(settlement, Command::Settle).await
     }
 

@@ -265,7 +265,7 @@ fn subscriber(connection: &Connection, name: &str, cursor: u64) -> Result<i64> {
 
 pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str) -> Result<Progress> {
     let subscriber = subscriber(connection, name, draft.head)?;
-    let (cursor, stopped) = connection
+    let (cursor, stopped): (u64, _) = connection
         .prepare_cached("SELECT cursor, stopped_at_us, stopped_reason FROM subscriber WHERE id = ?")?
         .query_row([subscriber], |row| Ok((row.get(0)?, stopped(row, 1)?)))?;
     let waiting = connection
@@ -282,9 +282,14 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str) -> Re
             })
         })?
         .collect::<Result<_>>()?;
+    let dead_ahead = connection
+        .prepare_cached("SELECT seq FROM dead WHERE seq > ? AND subscriber = ? ORDER BY seq")?
+        .query_map(params![cursor, subscriber], |row| row.get(0))?
+        .collect::<Result<_>>()?;
     Ok(Progress {
         cursor,
         waiting,
+        dead_ahead,
         stopped,
     })
 }

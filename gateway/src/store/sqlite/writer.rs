@@ -44,7 +44,7 @@ const LOG_RETRY_PAGES: u32 = 1_000;
 #[derive(Debug)]
 pub(super) enum Command {
     Keep(Job<Box<Submission>, Receipt>),
-    Settle(Job<Settlement, ()>),
+    Settle(Job<Arc<Settlement>, ()>),
     Progress(Job<String, Progress>),
     Resume(Job<String, ()>),
     Forget(Job<String, ()>),
