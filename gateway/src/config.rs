@@ -236,7 +236,7 @@ pub struct Subscriber {
     /// Pause before each attempt, the first included; its length is the number of attempts.
     pub schedule: Vec<Duration>,
     pub in_flight_max: usize,
-    /// Deliveries that may wait for another attempt before reading on stops.
+    /// Deliveries that may wait for another attempt before reading on stops. One that waits holds no event in memory.
     pub waiting_max: usize,
     pub line: usize,
 }
@@ -261,7 +261,7 @@ impl Subscriber {
         ]
     };
     pub const IN_FLIGHT_MAX: usize = 32;
-    pub const WAITING_MAX: usize = 1000;
+    pub const WAITING_MAX: usize = 100_000;
 }
 
 /// Which events a subscriber gets: all conditions must hold; an empty list is no condition.
