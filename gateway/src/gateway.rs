@@ -134,12 +134,12 @@ impl Gateway {
         let outbound_metrics = outbound::Metrics::register(&mut registry);
         let (listening, rooms) = (CancellationToken::new(), CancellationToken::new());
         let (listener_task, tasks) = (TaskTracker::new(), TaskTracker::new());
-        let names: Vec<_> = config
+        let names: Arc<[String]> = config
             .subscribers
             .iter()
             .map(|subscriber| subscriber.name.clone())
             .collect();
-        forget_removed(&store, &names)
+        warn_of_removed(&store, &names)
             .await
             .context("failed to compare the store with the configuration")?;
         let outbound = Outbound::start(store.clone(), config.subscribers, &outbound_metrics)
@@ -156,7 +156,12 @@ impl Gateway {
         if let Some(socket) = admin_socket {
             tasks.spawn(Admin::new(&config.admin, registry, Arc::clone(&ready)).run(socket, rooms.clone()));
         }
-        tasks.spawn(retention::run(store.clone(), config.store, rooms.clone()));
+        tasks.spawn(retention::run(
+            store.clone(),
+            config.store,
+            Arc::clone(&names),
+            rooms.clone(),
+        ));
         ready.store(true, Ordering::Release);
         tracing::info!(
             inbound = %address,
@@ -221,16 +226,19 @@ impl Gateway {
     }
 }
 
-/// Lets go of subscribers that the configuration no longer has; their unread events would be kept for ever.
-async fn forget_removed(store: &Store, configured: &[String]) -> Result<(), store::Error> {
+/// Tells of subscribers that the configuration no longer has. Nothing of them is touched: with a misspelt name, or the wrong
+/// file, that could not be undone.
+async fn warn_of_removed(store: &Store, configured: &[String]) -> Result<(), store::Error> {
+    let head = *store.head().borrow();
     for subscriber in store.history().subscribers().await? {
         if !configured.contains(&subscriber.name) {
             tracing::warn!(
                 subscriber = subscriber.name,
+                behind = head.saturating_sub(subscriber.cursor),
                 waiting = subscriber.waiting,
-                "no longer configured: what waited for it is marked dead, and its place in the feed is forgotten"
+                "no longer configured: it gets nothing, and no event is kept for its sake; configured again, it goes on \
+                 where it was, with what is left"
             );
-            store.forget(&subscriber.name).await?;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Forgets what has been kept long enough, in small steps that let webhooks and deliveries pass between them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -14,14 +14,15 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Between two steps of the same look.
 const STEP: Duration = Duration::from_millis(25);
 
-/// Runs until told to stop.
-pub async fn run(store: Store, config: config::Store, stop: CancellationToken) {
+/// Runs until told to stop. Events that one of these subscribers still needs stay.
+pub async fn run(store: Store, config: config::Store, subscribers: Arc<[String]>, stop: CancellationToken) {
     loop {
         let now = clock::now();
         let before = PruneBefore {
             events: now - config.keep_events,
             webhooks: now - config.keep_webhooks,
             attempts: now - config.keep_attempts,
+            subscribers: Arc::clone(&subscribers),
         };
         let pause = match store.prune(before).await {
             Ok(report) if report.more => STEP,

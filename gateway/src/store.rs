@@ -21,8 +21,9 @@ pub enum Error {
     /// Nothing was kept; the caller may try again later, and the sender should.
     #[error("the store cannot write now: {0}")]
     Unavailable(String),
-    /// More writes are waiting than the configuration allows. Nothing was kept.
-    #[error("more than {0} writes are waiting for the disk")]
+    /// As many writes as the configuration allows are waiting, or as many bytes as memory should hold of them. Nothing
+    /// was kept.
+    #[error("{0} writes are waiting for the disk, and there is no room for more")]
     Busy(usize),
     /// The file is damaged. The gateway must not start on it.
     #[error("{path} is damaged: {detail}. {remedy}")]
@@ -92,7 +93,7 @@ pub enum Place {
 pub enum Receipt {
     /// One place an event, in the order submitted.
     Events(Vec<Place>),
-    /// The number under which the webhook is in quarantine.
+    /// The number under which the webhook, or the same one sent before, is in quarantine.
     Quarantined(u64),
 }
 
@@ -221,14 +222,16 @@ pub struct Quarantined {
 }
 
 /// Retention: what is older than these times may go.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PruneBefore {
-    /// By the time an event was kept.
+    /// By the time an event was kept, or a webhook received that is in quarantine.
     pub events: Timestamp,
     /// By the time a webhook was received.
     pub webhooks: Timestamp,
     /// By the time an attempt was made.
     pub attempts: Timestamp,
+    /// Those who may hold events back: the subscribers of the configuration.
+    pub subscribers: Arc<[String]>,
 }
 
 /// What one step of [`Store::prune`] removed.
@@ -344,26 +347,12 @@ impl Store {
         }
     }
 
-    /// Gives a subscriber up that is no longer configured: what waits for it is dead, on record, and it no longer holds
-    /// events back from [`Store::prune`]. Under the same name it would start anew at the head.
-    pub async fn forget(&self, subscriber: &str) -> Result<(), Error> {
-        match &self.engine {
-            Engine::Sqlite(sqlite) => sqlite.forget(subscriber).await,
-        }
-    }
-
-    /// Takes a webhook out of quarantine, once an operator has dealt with it. From then on it ages like any other.
-    pub async fn release(&self, number: u64) -> Result<(), Error> {
-        match &self.engine {
-            Engine::Sqlite(sqlite) => sqlite.release(number).await,
-        }
-    }
-
     /// One small, bounded step of retention. Call it again while the report says that there is more.
     ///
-    /// Keeps an event that some subscriber, stopped ones aside, has not settled or that waits for another attempt, and
-    /// every webhook in quarantine, whatever their age. The newest event and the newest webhook always stay: they
-    /// carry the numbering.
+    /// Keeps an event that a subscriber of the configuration, stopped ones aside, has not settled or that waits for another
+    /// attempt, whatever its age. One that is no longer configured holds nothing back, and when it is configured again it
+    /// goes on from its cursor, with what is left. The newest event and the newest webhook always stay: they carry the
+    /// numbering.
     pub async fn prune(&self, before: PruneBefore) -> Result<PruneReport, Error> {
         match &self.engine {
             Engine::Sqlite(sqlite) => sqlite.prune(before).await,

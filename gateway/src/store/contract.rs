@@ -142,7 +142,10 @@ fn submission(events: impl IntoIterator<Item = Event>) -> Submission {
 
 fn quarantine(detail: &str) -> Submission {
     Submission {
-        webhook: webhook(),
+        webhook: RawWebhook {
+            body: Bytes::copy_from_slice(detail.as_bytes()),
+            ..webhook()
+        },
         outcome: Mapped::Quarantined {
             reason: Reason::Fault,
             detail: detail.to_owned(),
@@ -206,6 +209,7 @@ fn all_is_old() -> PruneBefore {
         events: later,
         webhooks: later,
         attempts: later,
+        subscribers: ["crm".to_owned(), "stopped".to_owned(), "running".to_owned()].into(),
     }
 }
 
@@ -472,25 +476,6 @@ async fn what_is_settled_comes_back_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_forgotten_subscriber_leaves_its_debts_on_record() {
-    let scene = Scene::new().await;
-    scene.store.progress("crm").await.unwrap();
-    scene.keep(1..=3).await;
-    let mut owed = settlement(2);
-    owed.waiting = vec![waiting(1, 1)];
-    scene.store.settle(owed).await.unwrap();
-    scene.store.forget("crm").await.unwrap();
-    let history = scene.store.history();
-    assert!(history.subscribers().await.unwrap().is_empty());
-    let deliveries = history.deliveries(everything()).await.unwrap();
-    assert_eq!(
-        (deliveries[0].subscriber.as_str(), deliveries[0].state),
-        ("crm", DeliveryState::Dead)
-    );
-    assert_eq!(scene.store.progress("crm").await.unwrap().cursor, 3);
-}
-
-#[tokio::test]
 async fn history_lists_what_is_asked_for_page_by_page() {
     let scene = Scene::new().await;
     scene.keep(1..=4).await;
@@ -646,7 +631,7 @@ async fn a_page_of_deliveries_never_splits_an_event() {
 }
 
 #[tokio::test]
-async fn quarantine_keeps_the_webhook_until_it_is_released() {
+async fn quarantine_keeps_each_webhook_once_and_as_long_as_events() {
     let scene = Scene::new().await;
     let mut numbers = Vec::new();
     for detail in ["trap", "loop", "bad"] {
@@ -656,6 +641,8 @@ async fn quarantine_keeps_the_webhook_until_it_is_released() {
         }
     }
     scene.keep(1..=1).await;
+    let again = scene.store.keep(quarantine("loop")).await.unwrap();
+    assert!(matches!(again, Receipt::Quarantined(number) if number == numbers[1]));
     let history = scene.store.history();
     let list = history.quarantine(2, None).await.unwrap();
     assert_eq!(
@@ -667,14 +654,17 @@ async fn quarantine_keeps_the_webhook_until_it_is_released() {
         (rest.len(), rest[0].detail.as_str(), rest[0].reason.as_str()),
         (1, "trap", "fault")
     );
-    assert_eq!(rest[0].webhook.body, webhook().body);
+    assert_eq!(rest[0].webhook.body, "trap");
     assert!(history.quarantined(numbers[2]).await.unwrap().is_some());
     assert!(history.quarantined(4711).await.unwrap().is_none());
 
-    assert_eq!(prune_all(&scene.store).await.webhooks, 0);
-    scene.store.release(numbers[0]).await.unwrap();
-    assert_eq!(prune_all(&scene.store).await.webhooks, 1);
-    assert_eq!(history.counts().await.unwrap().quarantined, 2);
+    let webhooks_only = PruneBefore {
+        events: at(0),
+        ..all_is_old()
+    };
+    assert_eq!(scene.store.prune(webhooks_only).await.unwrap().webhooks, 0);
+    assert_eq!(prune_all(&scene.store).await.webhooks, 3);
+    assert_eq!(history.counts().await.unwrap().quarantined, 0);
     // The newest webhook carries the numbering.
     assert!(history.webhook(id(1)).await.unwrap().is_some());
 }
@@ -781,6 +771,43 @@ async fn the_queue_is_bounded() {
     );
     assert!(kept > 0);
     assert_eq!(*store.head().borrow(), kept as u64);
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_by_its_bytes_too() {
+    let scene = Scene::new().await;
+    // The writer waits for it a while, and nothing leaves the queue.
+    let other = rusqlite::Connection::open(&scene.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut tasks = JoinSet::new();
+    for number in 0..20 {
+        let store = scene.store.clone();
+        tasks.spawn(async move { store.keep(submission([large_event(number, 4 << 20)])).await });
+    }
+    let refused = tasks.join_next().await.unwrap().unwrap();
+    assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    let results = tasks.join_all().await;
+    let kept = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!((kept, *scene.store.head().borrow()), (15, 15));
+    // The room is given back.
+    scene.keep(100..=100).await;
+}
+
+#[tokio::test]
+async fn a_log_that_a_reader_holds_is_not_trusted_after_a_failed_sync() {
+    let scene = Scene::new().await;
+    scene.keep(1..=3).await;
+    let reader = rusqlite::Connection::open(&scene.path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM event").unwrap();
+    scene.keep(4..=4).await;
+    let Engine::Sqlite(sqlite) = &scene.store.engine;
+    assert!(sqlite.fail_to_sync().await.is_err());
+    let refused = scene.store.keep(submission([event(5)])).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    reader.execute_batch("ROLLBACK").unwrap();
+    scene.keep(5..=5).await;
+    assert_eq!(scene.seqs(0).await, [1, 2, 3, 4, 5]);
 }
 
 #[tokio::test]
@@ -922,11 +949,11 @@ async fn retention_keeps_what_someone_still_needs() {
         attempts: at(0),
         ..all_is_old()
     };
-    let first = scene.store.prune(events_only).await.unwrap();
+    let first = scene.store.prune(events_only.clone()).await.unwrap();
     assert!(first.more && first.events > 0 && first.events <= 500, "{first:?}");
     let mut events = first.events;
     loop {
-        let step = scene.store.prune(events_only).await.unwrap();
+        let step = scene.store.prune(events_only.clone()).await.unwrap();
         assert_eq!((step.webhooks, step.attempts), (0, 0));
         events += step.events;
         if !step.more {
@@ -961,12 +988,16 @@ async fn retention_keeps_what_someone_still_needs() {
 }
 
 #[tokio::test]
-async fn only_running_subscribers_hold_events_back() {
+async fn only_running_subscribers_of_the_configuration_hold_events_back() {
     let scene = Scene::new().await;
-    for subscriber in ["stopped", "forgotten"] {
+    for subscriber in ["stopped", "running", "removed"] {
         scene.store.progress(subscriber).await.unwrap();
     }
     scene.keep(1..=5).await;
+    let mut removed = settlement(3);
+    removed.subscriber = "removed".to_owned();
+    removed.waiting = vec![waiting(1, 1), waiting(2, 0)];
+    scene.store.settle(removed).await.unwrap();
     assert_eq!(prune_all(&scene.store).await.events, 0);
     let mut stopped = settlement(0);
     stopped.subscriber = "stopped".to_owned();
@@ -975,9 +1006,56 @@ async fn only_running_subscribers_hold_events_back() {
         reason: "410".to_owned(),
     });
     scene.store.settle(stopped).await.unwrap();
-    assert_eq!(prune_all(&scene.store).await.events, 0);
-    scene.store.forget("forgotten").await.unwrap();
-    assert_eq!(prune_all(&scene.store).await.events, 4);
+    let mut running = settlement(1);
+    running.subscriber = "running".to_owned();
+    scene.store.settle(running).await.unwrap();
+    assert_eq!(prune_all(&scene.store).await.events, 1);
+
+    // What it waited for is gone, in part; the rest is where it was.
+    let progress = scene.store.progress("removed").await.unwrap();
+    assert_eq!((progress.cursor, progress.waiting), (3, vec![waiting(2, 0)]));
+    assert_eq!(scene.store.history().counts().await.unwrap().waiting, 1);
+}
+
+#[tokio::test]
+async fn young_attempts_of_old_events_do_not_hide_old_ones() {
+    let scene = Scene::new().await;
+    scene.keep(1..=3).await;
+    let later = crate::clock::now() + 2.hours();
+    let mut replayed = settlement(3);
+    // More than a step looks at, all of one event.
+    replayed.attempts = (1..=1200)
+        .map(|number| Attempt {
+            at: later,
+            ..attempt(1, number, Some(500))
+        })
+        .collect();
+    replayed.attempts.push(attempt(2, 1, Some(200)));
+    scene.store.settle(replayed).await.unwrap();
+    let attempts_only = PruneBefore {
+        events: at(0),
+        webhooks: at(0),
+        ..all_is_old()
+    };
+    let mut removed = 0;
+    for _ in 0..10 {
+        let step = scene.store.prune(attempts_only.clone()).await.unwrap();
+        removed += step.attempts;
+        if !step.more {
+            break;
+        }
+    }
+    assert_eq!(removed, 1);
+}
+
+#[tokio::test]
+async fn what_was_given_up_ahead_of_the_cursor_is_told() {
+    let scene = Scene::new().await;
+    scene.keep(1..=5).await;
+    let mut settled = settlement(2);
+    settled.dead = vec![1, 4];
+    scene.store.settle(settled).await.unwrap();
+    assert_eq!(scene.store.progress("crm").await.unwrap().dead_ahead, [4]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

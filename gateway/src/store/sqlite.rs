@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::sync::{
+    Semaphore,
     mpsc::{self, error::TrySendError},
     oneshot, watch,
 };
@@ -28,9 +29,14 @@ pub(super) use read::Readers;
 use tail::Tail;
 use writer::{Command, Job, Writer};
 
+/// What all submissions that wait for the disk may weigh together. Their number alone would allow for gigabytes.
+const QUEUE_BYTES_MAX: u32 = 64 << 20;
+
 #[derive(Debug)]
 pub(super) struct Sqlite {
     commands: mpsc::Sender<Command>,
+    /// One permit a byte.
+    room: Arc<Semaphore>,
     head: watch::Receiver<u64>,
     tail: Arc<Mutex<Tail>>,
     readers: Arc<Readers>,
@@ -56,6 +62,7 @@ impl Sqlite {
             .map_err(|error| Error::Unavailable(format!("no thread for the writer: {error}")))?;
         Ok(Self {
             commands,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize)),
             head,
             tail,
             readers,
@@ -64,8 +71,12 @@ impl Sqlite {
     }
 
     pub(super) async fn keep(&self, submission: Submission) -> Result<Receipt, Error> {
+        let bytes = u32::try_from(writer::weight(&submission)).unwrap_or(QUEUE_BYTES_MAX);
+        let Ok(room) = self.room.clone().try_acquire_many_owned(bytes.min(QUEUE_BYTES_MAX)) else {
+            return Err(Error::Busy(self.commands.max_capacity() - self.commands.capacity()));
+        };
         let (job, answer) = Job::new(Box::new(submission));
-        match self.commands.try_send(Command::Keep(job)) {
+        match self.commands.try_send(Command::Keep(job, room)) {
             Ok(()) => answered(answer).await,
             Err(TrySendError::Full(_)) => Err(Error::Busy(self.commands.max_capacity())),
             Err(TrySendError::Closed(_)) => Err(closed()),
@@ -114,14 +125,6 @@ impl Sqlite {
 
     pub(super) async fn resume(&self, subscriber: &str) -> Result<(), Error> {
         self.ask(subscriber.to_owned(), Command::Resume).await
-    }
-
-    pub(super) async fn forget(&self, subscriber: &str) -> Result<(), Error> {
-        self.ask(subscriber.to_owned(), Command::Forget).await
-    }
-
-    pub(super) async fn release(&self, number: u64) -> Result<(), Error> {
-        self.ask(number, Command::Release).await
     }
 
     pub(super) async fn prune(&self, before: PruneBefore) -> Result<PruneReport, Error> {

@@ -14,7 +14,10 @@ use crate::store::Error;
 const APPLICATION_ID: i64 = 0x6366_6564;
 
 /// Each brings the schema from the version that is its index to the next one.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_feed.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_feed.sql"),
+    include_str!("../../../migrations/sqlite/0002_bounds.sql"),
+];
 
 const PAGE_BYTES: u32 = 4096;
 const WRITER_CACHE_KIB: u32 = 32 << 10;
@@ -95,8 +98,14 @@ impl Claim {
         let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         prepare_writer(&connection)?;
         // Rewrites what the log holds into the database and syncs it there: after a failed sync the log's own pages
-        // may look written to the system when they are not.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        // may look written to the system when they are not. A reader in the way is no error to SQLite, only a word in
+        // its answer, and would leave the log as doubtful as it was.
+        let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy {
+            let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            let detail = "a reader keeps the log from being proved".to_owned();
+            return Err(rusqlite::Error::SqliteFailure(failure, Some(detail)));
+        }
         Ok(connection)
     }
 }

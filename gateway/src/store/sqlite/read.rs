@@ -251,7 +251,7 @@ impl Readers {
             let sql = "SELECT name, cursor, stopped_at_us, stopped_reason,
                               (SELECT count(*) FROM waiting WHERE waiting.subscriber = subscriber.id),
                               (SELECT count(*) FROM dead WHERE dead.subscriber = subscriber.id)
-                       FROM subscriber WHERE NOT forgotten ORDER BY name";
+                       FROM subscriber ORDER BY name";
             let subscriber = |row: &Row<'_>| {
                 Ok(Subscriber {
                     name: row.get(0)?,

@@ -7,6 +7,7 @@ use rusqlite::{
     Connection, OptionalExtension as _, Result, ToSql, named_params, params,
     types::{ToSqlOutput, ValueRef},
 };
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     event::{Event, Kept, RawWebhook},
@@ -32,7 +33,8 @@ pub(super) struct Draft {
 struct Sweep {
     events: u64,
     webhooks: u64,
-    attempts: u64,
+    /// The whole key of the last row: one event may have more attempts than a step looks at.
+    attempts: (u64, i64, i64),
 }
 
 impl Draft {
@@ -96,13 +98,32 @@ pub(super) fn keep(connection: &Connection, draft: &mut Draft, now: Timestamp, i
             Ok(Receipt::Events(places))
         }
         Mapped::Quarantined { reason, detail } => {
+            let key = quarantine_key(&it.webhook);
+            let known = connection
+                .prepare_cached("SELECT number FROM quarantine WHERE key = ?")?
+                .query_row([key], |row| row.get(0))
+                .optional()?;
+            if let Some(number) = known {
+                return Ok(Receipt::Quarantined(number));
+            }
             let number = add_webhook(connection, draft, &it.webhook)?;
             connection
-                .prepare_cached("INSERT INTO quarantine (number, reason, detail) VALUES (?, ?, ?)")?
-                .execute(params![number, reason.as_str(), detail])?;
+                .prepare_cached("INSERT INTO quarantine (number, reason, detail, key) VALUES (?, ?, ?, ?)")?
+                .execute(params![number, reason.as_str(), detail, key])?;
             Ok(Receipt::Quarantined(number))
         }
     }
+}
+
+/// What makes two webhooks the same one where no plugin can say it. Headers differ each time a provider tries again.
+fn quarantine_key(webhook: &RawWebhook) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in [webhook.route.as_bytes(), webhook.target.as_bytes(), &webhook.body] {
+        // The length keeps ("a", "bc") and ("ab", "c") apart.
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
 }
 
 /// The place of an event that is already in the feed; otherwise its key is taken for the place it will have.
@@ -244,22 +265,17 @@ pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -
     Ok(())
 }
 
-/// The number of a subscriber. One never seen, or forgotten, starts at this cursor.
+/// The number of a subscriber. One never seen starts at this cursor.
 fn subscriber(connection: &Connection, name: &str, cursor: u64) -> Result<i64> {
     let known = connection
-        .prepare_cached("SELECT id FROM subscriber WHERE name = ? AND NOT forgotten")?
+        .prepare_cached("SELECT id FROM subscriber WHERE name = ?")?
         .query_row([name], |row| row.get(0))
         .optional()?;
     if let Some(id) = known {
         return Ok(id);
     }
     connection
-        .prepare_cached(
-            "INSERT INTO subscriber (name, cursor) VALUES (?, ?)
-             ON CONFLICT (name) DO UPDATE
-             SET cursor = excluded.cursor, forgotten = 0, stopped_at_us = NULL, stopped_reason = NULL
-             RETURNING id",
-        )?
+        .prepare_cached("INSERT INTO subscriber (name, cursor) VALUES (?, ?) RETURNING id")?
         .query_row(params![name, cursor], |row| row.get(0))
 }
 
@@ -301,36 +317,13 @@ pub(super) fn resume(connection: &Connection, name: &str) -> Result<()> {
         .map(drop)
 }
 
-pub(super) fn forget(connection: &Connection, now: Timestamp, name: &str) -> Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO dead (seq, subscriber, at_us)
-             SELECT seq, subscriber, ?2 FROM waiting WHERE subscriber = (SELECT id FROM subscriber WHERE name = ?1)",
-        )?
-        .execute(params![name, us(now)])?;
-    connection
-        .prepare_cached("DELETE FROM waiting WHERE subscriber = (SELECT id FROM subscriber WHERE name = ?)")?
-        .execute([name])?;
-    connection
-        .prepare_cached("UPDATE subscriber SET forgotten = 1 WHERE name = ?")?
-        .execute([name])
-        .map(drop)
-}
-
-pub(super) fn release(connection: &Connection, number: u64) -> Result<()> {
-    connection
-        .prepare_cached("DELETE FROM quarantine WHERE number = ?")?
-        .execute([number])
-        .map(drop)
-}
-
 /// One step of retention in each table.
 ///
-/// A step looks at the next rows in order and ends the sweep when none of them is old: numbers and times grow
-/// together, but for clocks that were set. The next sweep begins at the beginning.
+/// A step looks at the next rows in order and ends the sweep when none of them is old, be it held or not: numbers and
+/// times grow together, but for clocks that were set. The next sweep begins at the beginning.
 pub(super) fn prune(connection: &Connection, draft: &mut Draft, before: &PruneBefore) -> Result<PruneReport> {
-    let (events, more_events) = prune_events(connection, draft, before.events)?;
-    let (webhooks, more_webhooks) = prune_webhooks(connection, draft, before.webhooks)?;
+    let (events, more_events) = prune_events(connection, draft, before)?;
+    let (webhooks, more_webhooks) = prune_webhooks(connection, draft, before)?;
     let (attempts, more_attempts) = prune_attempts(connection, draft, before.attempts)?;
     Ok(PruneReport {
         events,
@@ -340,19 +333,29 @@ pub(super) fn prune(connection: &Connection, draft: &mut Draft, before: &PruneBe
     })
 }
 
-fn prune_events(connection: &Connection, draft: &mut Draft, before: Timestamp) -> Result<(usize, bool)> {
+fn prune_events(connection: &Connection, draft: &mut Draft, before: &PruneBefore) -> Result<(usize, bool)> {
+    let subscribers = json(&before.subscribers.as_ref());
     let settled: Option<u64> = connection
-        .prepare_cached("SELECT min(cursor) FROM subscriber WHERE stopped_at_us IS NULL AND NOT forgotten")?
-        .query_row([], |row| row.get(0))?;
+        .prepare_cached(
+            "SELECT min(cursor) FROM subscriber
+             WHERE stopped_at_us IS NULL AND name IN (SELECT value FROM json_each(?))",
+        )?
+        .query_row([&subscribers], |row| row.get(0))?;
     // The newest event carries the numbering.
     let last = settled.unwrap_or(draft.head).min(draft.head.saturating_sub(1));
     let rows: Vec<(u64, [u8; 16], bool, bool)> = connection
         .prepare_cached(
-            "SELECT seq, id, kept_at_us < :before, seq IN (SELECT seq FROM waiting)
+            "SELECT seq, id, kept_at_us < :before,
+                    EXISTS (SELECT 1 FROM waiting JOIN subscriber ON subscriber.id = waiting.subscriber
+                            WHERE waiting.seq = event.seq
+                              AND subscriber.name IN (SELECT value FROM json_each(:subscribers)))
              FROM event WHERE seq > :from AND seq <= :last ORDER BY seq LIMIT :step",
         )?
         .query_map(
-            named_params! { ":before": us(before), ":from": draft.sweep.events, ":last": last, ":step": PRUNE_STEP as i64 },
+            named_params! {
+                ":before": us(before.events), ":subscribers": subscribers, ":from": draft.sweep.events, ":last": last,
+                ":step": PRUNE_STEP as i64
+            },
             |row| Ok((row.get(0)?, super::read::id(row, 1)?.key(), row.get(2)?, row.get(3)?)),
         )?
         .collect::<Result<_>>()?;
@@ -387,60 +390,82 @@ fn remove_event(connection: &Connection, seq: u64, key: &[u8; 16]) -> Result<usi
         .prepare_cached("DELETE FROM event_key WHERE key = ? AND seq = ?")?
         .execute(params![key, seq])?;
     let mut deliveries = 0;
-    for sql in ["DELETE FROM attempt WHERE seq = ?", "DELETE FROM dead WHERE seq = ?"] {
+    for sql in [
+        "DELETE FROM attempt WHERE seq = ?",
+        "DELETE FROM dead WHERE seq = ?",
+        // Of those who hold nothing back.
+        "DELETE FROM waiting WHERE seq = ?",
+    ] {
         deliveries += connection.prepare_cached(sql)?.execute([seq])?;
     }
     Ok(deliveries)
 }
 
-fn prune_webhooks(connection: &Connection, draft: &mut Draft, before: Timestamp) -> Result<(usize, bool)> {
+/// Those in quarantine stay as long as events do: someone may yet correct the plugin.
+fn prune_webhooks(connection: &Connection, draft: &mut Draft, before: &PruneBefore) -> Result<(usize, bool)> {
     let rows: Vec<(u64, bool, bool)> = connection
         .prepare_cached(
-            "SELECT number, received_at_us < :before, number IN (SELECT number FROM quarantine)
+            "SELECT number, received_at_us < :webhooks,
+                    received_at_us < iif(number IN (SELECT number FROM quarantine), :events, :webhooks)
              FROM webhook WHERE number > :from AND number < :newest ORDER BY number LIMIT :step",
         )?
         .query_map(
             named_params! {
-                ":before": us(before), ":from": draft.sweep.webhooks, ":newest": draft.last_webhook,
-                ":step": PRUNE_STEP as i64
+                ":webhooks": us(before.webhooks), ":events": us(before.events), ":from": draft.sweep.webhooks,
+                ":newest": draft.last_webhook, ":step": PRUNE_STEP as i64
             },
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )?
         .collect::<Result<_>>()?;
     let mut removed = 0;
-    for (number, old, held) in &rows {
-        if *old && !held {
+    for (number, _, gone) in &rows {
+        if *gone {
             removed += connection
                 .prepare_cached("DELETE FROM webhook WHERE number = ?")?
                 .execute([number])?;
+            connection
+                .prepare_cached("DELETE FROM quarantine WHERE number = ?")?
+                .execute([number])?;
         }
     }
-    let more = rows.iter().any(|(_, old, _)| *old) && rows.len() == PRUNE_STEP;
+    let more = rows.iter().any(|(_, old, gone)| *old || *gone) && rows.len() == PRUNE_STEP;
     draft.sweep.webhooks = rows.last().filter(|_| more).map_or(0, |(number, ..)| *number);
     Ok((removed, more))
 }
 
+/// An attempt is as old as its event or younger, so the sweep goes on as long as the events are old: young attempts of old
+/// events, as a replay makes them, must not hide the old ones behind them.
 fn prune_attempts(connection: &Connection, draft: &mut Draft, before: Timestamp) -> Result<(usize, bool)> {
-    let rows: Vec<(u64, i64, i64, bool)> = connection
+    let (seq, subscriber, number) = draft.sweep.attempts;
+    let rows: Vec<(u64, i64, i64, bool, bool)> = connection
         .prepare_cached(
-            "SELECT seq, subscriber, number, at_us < :before
-             FROM attempt WHERE seq >= :from ORDER BY seq, subscriber, number LIMIT :step",
+            "SELECT attempt.seq, attempt.subscriber, attempt.number, attempt.at_us < :before,
+                    ifnull(event.kept_at_us < :before, TRUE)
+             FROM attempt LEFT JOIN event ON event.seq = attempt.seq
+             WHERE (attempt.seq, attempt.subscriber, attempt.number) > (:seq, :subscriber, :number)
+             ORDER BY attempt.seq, attempt.subscriber, attempt.number LIMIT :step",
         )?
         .query_map(
-            named_params! { ":before": us(before), ":from": draft.sweep.attempts, ":step": PRUNE_STEP as i64 },
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            named_params! {
+                ":before": us(before), ":seq": seq, ":subscriber": subscriber, ":number": number,
+                ":step": PRUNE_STEP as i64
+            },
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )?
         .collect::<Result<_>>()?;
     let mut removed = 0;
-    for (seq, subscriber, number, old) in &rows {
+    for (seq, subscriber, number, old, _) in &rows {
         if *old {
             removed += connection
                 .prepare_cached("DELETE FROM attempt WHERE seq = ? AND subscriber = ? AND number = ?")?
                 .execute(params![seq, subscriber, number])?;
         }
     }
-    let more = removed > 0 && rows.len() == PRUNE_STEP;
-    draft.sweep.attempts = rows.last().filter(|_| more).map_or(0, |(seq, ..)| *seq);
+    let more = rows.iter().any(|(.., old, of_old)| *old || *of_old) && rows.len() == PRUNE_STEP;
+    draft.sweep.attempts = match rows.last() {
+        Some((seq, subscriber, number, ..)) if more => (*seq, *subscriber, *number),
+        _ => Default::default(),
+    };
     Ok((removed, more))
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::{
     file::Claim,
@@ -43,12 +43,11 @@ const LOG_RETRY_PAGES: u32 = 1_000;
 /// What callers ask of the writer.
 #[derive(Debug)]
 pub(super) enum Command {
-    Keep(Job<Box<Submission>, Receipt>),
+    /// With its room in the queue, which it gives back when it is answered.
+    Keep(Job<Box<Submission>, Receipt>, OwnedSemaphorePermit),
     Settle(Job<Arc<Settlement>, ()>),
     Progress(Job<String, Progress>),
     Resume(Job<String, ()>),
-    Forget(Job<String, ()>),
-    Release(Job<u64, ()>),
     Prune(Job<PruneBefore, PruneReport>),
     Close(Job<(), ()>),
     #[cfg(test)]
@@ -87,12 +86,10 @@ impl Command {
     /// Does the work inside the open transaction.
     fn apply(&mut self, connection: &Connection, draft: &mut Draft, now: jiff::Timestamp) -> rusqlite::Result<()> {
         match self {
-            Self::Keep(job) => job.output = Some(write::keep(connection, draft, now, &job.input)?),
+            Self::Keep(job, _) => job.output = Some(write::keep(connection, draft, now, &job.input)?),
             Self::Settle(job) => job.output = Some(write::settle(connection, now, &job.input)?),
             Self::Progress(job) => job.output = Some(write::progress(connection, draft, &job.input)?),
             Self::Resume(job) => job.output = Some(write::resume(connection, &job.input)?),
-            Self::Forget(job) => job.output = Some(write::forget(connection, now, &job.input)?),
-            Self::Release(job) => job.output = Some(write::release(connection, job.input)?),
             Self::Prune(job) => job.output = Some(write::prune(connection, draft, &job.input)?),
             Self::Close(job) => job.output = Some(()),
             #[cfg(test)]
@@ -108,12 +105,10 @@ impl Command {
 
     fn answer(self, result: Result<(), Error>) {
         match self {
-            Self::Keep(job) => job.answer(result),
+            Self::Keep(job, _room) => job.answer(result),
             Self::Settle(job) => job.answer(result),
             Self::Progress(job) => job.answer(result),
             Self::Resume(job) => job.answer(result),
-            Self::Forget(job) => job.answer(result),
-            Self::Release(job) => job.answer(result),
             Self::Prune(job) => job.answer(result),
             Self::Close(job) => job.answer(result),
             #[cfg(test)]
@@ -126,13 +121,7 @@ impl Command {
     /// Roughly the bytes it adds to a transaction.
     fn weight(&self) -> usize {
         match self {
-            Self::Keep(job) => {
-                let events = match &job.input.outcome {
-                    Mapped::Events(events) => events.iter().map(|event| event.open_json.len()).sum(),
-                    Mapped::Quarantined { detail, .. } => detail.len(),
-                };
-                job.input.webhook.body.len() + events
-            }
+            Self::Keep(job, _) => weight(&job.input),
             Self::Settle(job) => {
                 let attempts = job.input.attempts.iter();
                 attempts
@@ -445,6 +434,16 @@ impl Log {
     fn put_off(&mut self) {
         self.not_before = self.pages() + LOG_RETRY_PAGES;
     }
+}
+
+/// Roughly the bytes a submission takes, in the queue and in a transaction.
+pub(super) fn weight(submission: &Submission) -> usize {
+    let events = match &submission.outcome {
+        Mapped::Events(events) => events.iter().map(|event| event.open_json.len()).sum(),
+        Mapped::Quarantined { detail, .. } => detail.len(),
+    };
+    let webhook = &submission.webhook;
+    webhook.body.len() + webhook.payload.as_ref().map_or(0, String::len) + events
 }
 
 /// The commands at the front that make one transaction; at least one.
