@@ -1,6 +1,8 @@
-//! The operator's address: `/metrics`, `/healthz`, `/readyz`.
+//! The operator's address: `/metrics`, `/healthz`, `/readyz`, and what the `callfeed` commands ask of a running gateway.
 //!
-//! Health tells that the process runs, readiness that it takes webhooks; both say nothing else and need no token.
+//! Health tells that the process runs, readiness that it takes webhooks; both say nothing else and need no token. What
+//! changes something is a POST, which no page in a browser can send on somebody's behalf: one that names an origin is
+//! refused.
 
 use std::{
     convert::Infallible,
@@ -17,7 +19,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, ORIGIN, WWW_AUTHENTICATE},
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,7 +29,10 @@ use subtle::ConstantTimeEq as _;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{clock, config};
+use crate::{
+    clock, config,
+    outbound::{Outbound, Refused},
+};
 
 /// The content type that goes with the text `prometheus-client` writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,12 +45,18 @@ pub struct Admin {
     ready: Arc<AtomicBool>,
     /// Digest of the token, for a comparison that takes the same time whatever is presented.
     token: Option<[u8; 32]>,
+    outbound: Arc<Outbound>,
 }
 
 impl Admin {
-    pub fn new(config: &config::Admin, registry: Registry, ready: Arc<AtomicBool>) -> Self {
+    pub fn new(config: &config::Admin, registry: Registry, ready: Arc<AtomicBool>, outbound: Arc<Outbound>) -> Self {
         let token = config.token.as_ref().map(|token| Sha256::digest(token.expose()).into());
-        Self { registry, ready, token }
+        Self {
+            registry,
+            ready,
+            token,
+            outbound,
+        }
     }
 
     /// # Errors
@@ -76,8 +87,8 @@ impl Admin {
             let (this, stop) = (Arc::clone(&this), stop.clone());
             connections.spawn(async move {
                 let service = service_fn(move |request| {
-                    let answer = this.answer(&request);
-                    async move { Ok::<_, Infallible>(answer) }
+                    let this = Arc::clone(&this);
+                    async move { Ok::<_, Infallible>(this.answer(&request).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -93,7 +104,10 @@ impl Admin {
         connections.wait().await;
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() == Method::POST {
+            return self.operate(request).await;
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
         }
@@ -101,13 +115,7 @@ impl Admin {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" if self.ready.load(Ordering::Acquire) => plain(StatusCode::OK, "ready\n"),
             "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            "/metrics" if !self.allowed(request) => {
-                let mut answer = plain(StatusCode::UNAUTHORIZED, "the admin token is needed\n");
-                answer
-                    .headers_mut()
-                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                answer
-            }
+            "/metrics" if !self.allowed(request) => unauthorized(),
             "/metrics" => {
                 let mut text = String::new();
                 match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
@@ -125,6 +133,35 @@ impl Admin {
         }
     }
 
+    /// `POST /subscribers/<name>/resume` and `POST /subscribers/<name>/replay/<event id>`.
+    async fn operate(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.headers().contains_key(ORIGIN) {
+            return plain(StatusCode::FORBIDDEN, "not for pages\n");
+        }
+        if !self.allowed(request) {
+            return unauthorized();
+        }
+        let steps: Vec<_> = request.uri().path().split('/').skip(1).collect();
+        let done = match steps[..] {
+            ["subscribers", name, "resume"] => self.outbound.resume(name).await,
+            ["subscribers", name, "replay", id] => match id.parse() {
+                Ok(id) => self.outbound.replay(name, id).await,
+                Err(_) => return plain(StatusCode::BAD_REQUEST, "that is no event id\n"),
+            },
+            _ => return plain(StatusCode::NOT_FOUND, "there is nothing to do under this path\n"),
+        };
+        match done {
+            Ok(()) => plain(StatusCode::OK, "done\n"),
+            Err(refused) => {
+                let status = match refused {
+                    Refused::NoSubscriber(_) | Refused::NoEvent(_) => StatusCode::NOT_FOUND,
+                    Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                plain(status, format!("{refused}\n"))
+            }
+        }
+    }
+
     fn allowed(&self, request: &Request<Incoming>) -> bool {
         let Some(token) = &self.token else { return true };
         let presented = request
@@ -135,8 +172,16 @@ impl Admin {
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::from(text));
+fn unauthorized() -> Response<Full<Bytes>> {
+    let mut answer = plain(StatusCode::UNAUTHORIZED, "the admin token is needed\n");
+    answer
+        .headers_mut()
+        .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(text.into()));
     *answer.status_mut() = status;
     answer
         .headers_mut()

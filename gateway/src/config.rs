@@ -73,6 +73,8 @@ pub struct Server {
     /// How long a connection may be silent between requests.
     pub idle_timeout: Duration,
     pub connections_max: usize,
+    /// Memory for the bodies of all webhooks that are being received and kept.
+    pub in_hand_bytes_max: usize,
     /// How long a stop waits for what is in hand.
     pub grace: Duration,
 }
@@ -90,6 +92,7 @@ impl Default for Server {
             body_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
             connections_max: 4096,
+            in_hand_bytes_max: 128 << 20,
             grace: Duration::from_secs(20),
         }
     }

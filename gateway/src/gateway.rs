@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -22,6 +23,9 @@ use crate::{
     retention,
     store::{self, Store},
 };
+
+/// What the rooms that serve operators get beyond the grace period, at most.
+const LAST_TASKS: Duration = Duration::from_secs(1);
 
 /// Everything that can be proved before the first socket opens: plugins loaded, routes granted.
 #[derive(Debug)]
@@ -91,7 +95,7 @@ pub struct Gateway {
     listener: TaskTracker,
     tasks: TaskTracker,
     inbound: Arc<Inbound>,
-    outbound: Outbound,
+    outbound: Arc<Outbound>,
     store: Store,
 }
 
@@ -145,6 +149,7 @@ impl Gateway {
         let outbound = Outbound::start(store.clone(), config.subscribers, &outbound_metrics)
             .await
             .context("failed to start deliveries")?;
+        let outbound = Arc::new(outbound);
         let inbound = Arc::new(Inbound::new(
             config.server.clone(),
             routes,
@@ -154,7 +159,10 @@ impl Gateway {
         ));
         listener_task.spawn(listener.run(Arc::clone(&inbound), listening.clone()));
         if let Some(socket) = admin_socket {
-            tasks.spawn(Admin::new(&config.admin, registry, Arc::clone(&ready)).run(socket, rooms.clone()));
+            tasks.spawn(
+                Admin::new(&config.admin, registry, Arc::clone(&ready), Arc::clone(&outbound))
+                    .run(socket, rooms.clone()),
+            );
         }
         tasks.spawn(retention::run(
             store.clone(),
@@ -206,17 +214,24 @@ impl Gateway {
         self.ready.store(false, Ordering::Release);
         self.listening.cancel();
         self.listener.close();
+        // One deadline for all: whoever sent the signal counts from there.
+        let deadline = Instant::now() + self.grace;
         let inbound = async {
             self.listener.wait().await;
             self.inbound.drain().await;
         };
-        if tokio::time::timeout(self.grace, inbound).await.is_err() {
+        if tokio::time::timeout_at(deadline, inbound).await.is_err() {
             tracing::warn!("some senders did not finish within the grace period");
         }
-        self.outbound.stop(self.grace).await;
+        self.outbound
+            .stop(deadline.saturating_duration_since(Instant::now()))
+            .await;
         self.rooms.cancel();
         self.tasks.close();
-        if tokio::time::timeout(self.grace, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout_at(deadline + LAST_TASKS, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some tasks did not finish within the grace period");
         }
         if let Err(error) = self.store.close().await {

@@ -30,7 +30,7 @@ pub use route::{Route, Routes};
 pub use validate::{Invalid, SCHEMA, SCHEMA_ID, Validator};
 
 use metrics::Taken;
-use receive::Received;
+use receive::{InHand, Received};
 
 /// Everything a webhook meets on its way in.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ pub struct Inbound {
     validator: Validator,
     store: Store,
     metrics: Metrics,
+    in_hand: InHand,
     /// What runs detached from its connection.
     tasks: TaskTracker,
 }
@@ -48,7 +49,9 @@ pub struct Inbound {
 impl Inbound {
     pub fn new(bounds: config::Server, routes: Routes, runtime: Arc<Runtime>, store: Store, metrics: Metrics) -> Self {
         let (validator, tasks) = (Validator::new(), TaskTracker::new());
+        let in_hand = InHand::new(bounds.in_hand_bytes_max);
         Self {
+            in_hand,
             bounds,
             routes,
             runtime,
@@ -61,7 +64,7 @@ impl Inbound {
 
     /// Answers one request.
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<answer::Body> {
-        let received = match receive::receive(&self.routes, &self.bounds, request, peer).await {
+        let received = match receive::receive(&self.routes, &self.bounds, &self.in_hand, request, peer).await {
             Ok(received) => received,
             Err(refused) => {
                 self.metrics.refused(&refused);
@@ -81,6 +84,7 @@ impl Inbound {
             route,
             request,
             webhook,
+            place: _place,
         } = received;
         let verdict = self.runtime.call(&route.grant, request).await;
         self.metrics.plugin_done(&route, started.elapsed());

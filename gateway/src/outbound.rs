@@ -18,12 +18,14 @@ pub mod deliver;
 pub mod dispatch;
 mod follow;
 mod metrics;
+mod operate;
 pub mod schedule;
 pub mod sign;
 #[cfg(test)]
 mod tests;
 
 pub use metrics::Metrics;
+pub use operate::Refused;
 
 /// How long a stop waits for the last records once no attempt is under way any more.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
@@ -56,6 +58,7 @@ pub enum Error {
 pub struct Outbound {
     loops: TaskTracker,
     followers: HashMap<String, Arc<Follower>>,
+    store: Store,
     stop: CancellationToken,
     abandon: CancellationToken,
 }
@@ -110,6 +113,7 @@ impl Outbound {
         Ok(Self {
             loops,
             followers,
+            store,
             stop,
             abandon,
         })
@@ -126,7 +130,7 @@ impl Outbound {
     /// Begins no more attempts, gives those under way `grace` to end, records what became of them and returns.
     ///
     /// What did not end in time is attempted again after the next start.
-    pub async fn stop(self, grace: Duration) {
+    pub async fn stop(&self, grace: Duration) {
         self.stop.cancel();
         tokio::select! {
             () = self.loops.wait() => return,

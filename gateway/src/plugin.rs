@@ -21,6 +21,7 @@ mod v1;
 pub use builtin::SAMPLES;
 pub use call::Runtime;
 pub use grant::Grant;
+pub(crate) use grant::REDACTED;
 pub use load::{Error, compile};
 
 /// A loaded plugin, ready to be granted to routes.
@@ -157,6 +158,15 @@ pub struct Proof {
 }
 
 impl Proof {
+    /// Of a webhook whose plugin did not get to say more about it.
+    fn bare(assurance: Assurance) -> Self {
+        Self {
+            assurance: Some(assurance),
+            form: String::new(),
+            payload: None,
+        }
+    }
+
     pub fn assurance(&self) -> Option<Assurance> {
         self.assurance
     }

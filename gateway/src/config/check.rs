@@ -152,6 +152,7 @@ fn server(t: &mut Table<'_>, around: &Surroundings<'_>) -> Server {
         body_timeout: t.duration("body_timeout", 100 * MS..=5 * MINUTE, default.body_timeout),
         idle_timeout: t.duration("idle_timeout", SECOND..=HOUR, default.idle_timeout),
         connections_max: t.integer("max_connections", 1..=1_000_000, default.connections_max),
+        in_hand_bytes_max: t.size("max_in_hand", MIB..=64 * 1024 * MIB, default.in_hand_bytes_max),
         grace: t.duration("grace", Duration::ZERO..=10 * MINUTE, default.grace),
     }
 }

@@ -138,8 +138,7 @@ impl Listener {
             .header_read_timeout(None)
             // hyper's own floor for this buffer is 8 KiB.
             .max_buf_size(bounds.header_bytes_max.max(8 << 10))
-            .max_headers(bounds.headers_max)
-            .pipeline_flush(true);
+            .max_headers(bounds.headers_max);
         server
             .http2()
             .timer(TokioTimer::new())

@@ -1,6 +1,6 @@
 //! From bytes on a connection to a webhook: route, bounds, headers, body. Nothing here knows what the body says.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -10,12 +10,50 @@ use hyper::{
     header::{self, HeaderName},
     http::request::Parts,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Answer, Route, Routes, epoch_ms};
-use crate::{clock, config, config::Secret, event::RawWebhook, plugin};
+use crate::{
+    clock, config,
+    event::RawWebhook,
+    plugin::{self, Grant, REDACTED},
+};
 
-/// What stands where a secret stood.
-const REDACTED: &str = "•••";
+/// Fields of a form or a query.
+const PAIRS_MAX: usize = 1_000;
+/// What a request costs beside its body.
+const OVERHEAD_BYTES: usize = 4 << 10;
+/// How long a request may wait for others to be done.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bounds the memory of all webhooks between the first byte of their body and their answer.
+#[derive(Debug)]
+pub(super) struct InHand {
+    /// One permit a KiB.
+    room: Arc<Semaphore>,
+    all: usize,
+}
+
+impl InHand {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let all = bytes_max >> 10;
+        Self {
+            room: Arc::new(Semaphore::new(all)),
+            all,
+        }
+    }
+
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        // One that is larger than everything waits for everything, and then has its turn.
+        let share = (bytes + OVERHEAD_BYTES).div_ceil(1 << 10).min(self.all);
+        let share = u32::try_from(share).ok()?;
+        if let Ok(place) = Arc::clone(&self.room).try_acquire_many_owned(share) {
+            return Some(place);
+        }
+        let place = Arc::clone(&self.room).acquire_many_owned(share);
+        tokio::time::timeout(PATIENCE, place).await.ok()?.ok()
+    }
+}
 
 /// Headers that carry credentials whatever their value.
 const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
@@ -27,11 +65,14 @@ pub(super) struct Received {
     pub(super) request: plugin::Request,
     /// For the record.
     pub(super) webhook: RawWebhook,
+    /// Its share of what may be in hand.
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 pub(super) async fn receive(
     routes: &Routes,
     bounds: &config::Server,
+    in_hand: &InHand,
     request: Request<Incoming>,
     peer: SocketAddr,
 ) -> Result<Received, Answer> {
@@ -46,13 +87,14 @@ pub(super) async fn receive(
         &parts.headers,
         &descriptor.content_types,
         &media_type,
-        body.size_hint().lower(),
+        !body.is_end_stream(),
     )?;
+    let place = room(in_hand, &body, route.body_bytes_max).await?;
     let body = read(body, route.body_bytes_max, bounds.body_timeout).await?;
 
     let received_at = clock::now();
     let form = match media_type.as_str() {
-        "application/x-www-form-urlencoded" => pairs(&body),
+        "application/x-www-form-urlencoded" => pairs(&body)?,
         _ => Vec::new(),
     };
     let query = parts.uri.query();
@@ -60,23 +102,25 @@ pub(super) async fn receive(
         method: parts.method.as_str().to_owned(),
         urls: route.urls(rest, query),
         path: rest.to_owned(),
-        query: query.map(|query| pairs(query.as_bytes())).unwrap_or_default(),
+        query: query
+            .map(|query| pairs(query.as_bytes()))
+            .transpose()?
+            .unwrap_or_default(),
         headers: declared_headers(&parts.headers, &route.grant.headers),
         peer: Some(peer.ip().to_string()),
         body: body.clone(),
         form,
         received_at_ms: epoch_ms(received_at),
     };
-    let secrets = &route.grant.texts;
+    let grant = &route.grant;
     let webhook = RawWebhook {
         route: route.name.clone(),
         received_at,
         method: parts.method.as_str().to_owned(),
-        target: redact(
-            parts.uri.path_and_query().map_or("/", |target| target.as_str()),
-            secrets,
-        ),
-        headers: recorded_headers(&parts, secrets),
+        target: grant
+            .redact(parts.uri.path_and_query().map_or("/", |target| target.as_str()))
+            .into_owned(),
+        headers: recorded_headers(&parts, grant),
         peer: Some(peer.ip().to_string()),
         body,
         form: String::new(),
@@ -86,6 +130,7 @@ pub(super) async fn receive(
         route: Arc::clone(route),
         request,
         webhook,
+        place,
     })
 }
 
@@ -98,25 +143,21 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn check_content(headers: &HeaderMap, accepted: &[String], media_type: &str, length: u64) -> Result<(), Answer> {
+fn check_content(headers: &HeaderMap, accepted: &[String], media_type: &str, some: bool) -> Result<(), Answer> {
     // A compressed body would have to be kept twice, as signed and as read; no provider sends one.
     let encoded = headers
         .get(header::CONTENT_ENCODING)
         .is_some_and(|value| value != "identity");
     // Without a content type the plugin decides: some senders never set one.
     let foreign = !accepted.is_empty() && !media_type.is_empty() && !accepted.iter().any(|known| known == media_type);
-    if encoded || (foreign && length > 0) {
+    if encoded || (foreign && some) {
         Err(Answer::UnsupportedMediaType)
     } else {
         Ok(())
     }
 }
 
-async fn read(body: Incoming, max: usize, timeout: std::time::Duration) -> Result<Bytes, Answer> {
-    // Said before a byte is read, so that an honest sender of a huge body need not send it.
-    if body.size_hint().lower() > max as u64 {
-        return Err(Answer::TooLarge);
-    }
+async fn read(body: Incoming, max: usize, timeout: Duration) -> Result<Bytes, Answer> {
     match tokio::time::timeout(timeout, Limited::new(body, max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Answer::TooLarge),
@@ -125,8 +166,26 @@ async fn read(body: Incoming, max: usize, timeout: std::time::Duration) -> Resul
     }
 }
 
-fn pairs(text: &[u8]) -> Vec<(String, String)> {
-    form_urlencoded::parse(text).into_owned().collect()
+/// A megabyte of `a&a&a…` would become half a million pairs before anything is proven.
+fn pairs(text: &[u8]) -> Result<Vec<(String, String)>, Answer> {
+    let pairs: Vec<_> = form_urlencoded::parse(text).into_owned().take(PAIRS_MAX + 1).collect();
+    if pairs.len() > PAIRS_MAX {
+        return Err(Answer::TooLarge);
+    }
+    Ok(pairs)
+}
+
+/// Takes as much of the gateway's memory as the body may need, before a byte of it is read.
+///
+/// The permit goes with the webhook until it is kept, so that a sender who hangs up makes room for nobody.
+async fn room(in_hand: &InHand, body: &Incoming, max: usize) -> Result<OwnedSemaphorePermit, Answer> {
+    let size = body.size_hint();
+    if size.lower() > max as u64 {
+        // Said before it is read, so that an honest sender of a huge body need not send it.
+        return Err(Answer::TooLarge);
+    }
+    let bytes = size.exact().map_or(max, |exact| usize::try_from(exact).unwrap_or(max));
+    in_hand.take(bytes).await.ok_or(Answer::Unavailable)
 }
 
 fn declared_headers(headers: &HeaderMap, declared: &[HeaderName]) -> Vec<(String, String)> {
@@ -141,27 +200,13 @@ fn declared_headers(headers: &HeaderMap, declared: &[HeaderName]) -> Vec<(String
     passed
 }
 
-fn recorded_headers(parts: &Parts, secrets: &[Secret]) -> Vec<(String, String)> {
+fn recorded_headers(parts: &Parts, grant: &Grant) -> Vec<(String, String)> {
     let recorded = |(name, value): (&HeaderName, &header::HeaderValue)| {
         let value = match CREDENTIALS.contains(name) {
             true => REDACTED.to_owned(),
-            false => redact(&String::from_utf8_lossy(value.as_bytes()), secrets),
+            false => grant.redact(&String::from_utf8_lossy(value.as_bytes())).into_owned(),
         };
         (name.as_str().to_owned(), value)
     };
     parts.headers.iter().map(recorded).collect()
-}
-
-/// Replaces every secret of the route that a text repeats.
-fn redact(text: &str, secrets: &[Secret]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets {
-        if let Ok(secret) = std::str::from_utf8(secret.expose())
-            && !secret.is_empty()
-            && text.contains(secret)
-        {
-            text = text.replace(secret, REDACTED);
-        }
-    }
-    text
 }

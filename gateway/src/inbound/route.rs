@@ -172,14 +172,17 @@ impl Routes {
         self.by_path.iter().map(|(path, route)| (path.as_str(), route))
     }
 
-    /// The route whose path is the longest prefix of `path` by whole segments, and what follows it.
+    /// The route that a path belongs to, and what follows the route's own path.
+    ///
+    /// Routes do not lie inside each other; the configuration was checked for that. So one walk over them does, however
+    /// many segments a stranger's path has.
     pub(super) fn find<'p>(&self, path: &'p str) -> Option<(&Arc<Route>, &'p str)> {
-        let mut prefix = path;
-        loop {
-            if let Some(route) = self.by_path.get(prefix) {
-                return Some((route, path[prefix.len()..].trim_start_matches('/')));
-            }
-            prefix = &prefix[..prefix.rfind('/')?];
+        if let Some(route) = self.by_path.get(path) {
+            return Some((route, ""));
         }
+        self.by_path.iter().find_map(|(own, route)| {
+            let rest = path.strip_prefix(own.as_str())?.strip_prefix('/')?;
+            Some((route, rest.trim_start_matches('/')))
+        })
     }
 }

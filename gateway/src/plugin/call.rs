@@ -205,7 +205,10 @@ impl Runtime {
                     reply,
                 }
             }
-            v1::guest::Outcome::Ignored(reason) => Verdict::Ignored { proof, reason },
+            v1::guest::Outcome::Ignored(reason) => Verdict::Ignored {
+                proof,
+                reason: v1::reason(reason),
+            },
             v1::guest::Outcome::Respond(response) => match v1::reply(response) {
                 Ok(reply) => Verdict::Respond(reply),
                 Err(what) => broken(proof, what),
@@ -251,7 +254,7 @@ fn judge(verdict: Result<v1::guest::Verdict, String>, state: &CallState, grant: 
             }
             Ok(Proof {
                 assurance: state.evidence,
-                form: claim.form,
+                form: v1::form(claim.form),
                 payload: claim.payload,
             })
         }
@@ -259,15 +262,21 @@ fn judge(verdict: Result<v1::guest::Verdict, String>, state: &CallState, grant: 
             Ok(reply) => Verdict::Respond(reply),
             Err(what) => Verdict::Failed(Fault::Stopped(what)),
         })),
-        Ok(v1::guest::Verdict::Reject(rejection)) => Err(Box::new(Verdict::Rejected(rejection.into()))),
+        Ok(v1::guest::Verdict::Reject(rejection)) => {
+            let rejection = Rejection::from(rejection);
+            Err(Box::new(match (proven, rejection.kind) {
+                // The provider did send it, whatever the plugin thinks of what it says: it must not be lost.
+                (Some(assurance), RejectionKind::Malformed | RejectionKind::Unsupported) => Verdict::Quarantine {
+                    proof: Proof::bare(assurance),
+                    fault: Fault::Rejected(rejection),
+                },
+                _ => Verdict::Rejected(rejection),
+            }))
+        }
         Err(what) => Err(Box::new(match proven {
             // The proof was seen before the plugin fell over: the webhook is authentic and must not be lost.
             Some(assurance) => Verdict::Quarantine {
-                proof: Proof {
-                    assurance: Some(assurance),
-                    form: String::new(),
-                    payload: None,
-                },
+                proof: Proof::bare(assurance),
                 fault: Fault::Stopped(what),
             },
             None => Verdict::Failed(Fault::Stopped(what)),

@@ -2,7 +2,7 @@
 //!
 //! Pure. Everything a webhook needs is decoded, resolved and checked here once, when the configuration is loaded.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::header::HeaderName;
@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::Plugin;
 use crate::config::{Problem, Route, Secret};
+
+/// What stands where a secret stood.
+pub(crate) const REDACTED: &str = "•••";
 
 /// How a secret's text becomes key bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +95,7 @@ pub struct Grant {
     pub(super) allow_unsigned: bool,
     pub(super) allow_hmac: bool,
     /// Every secret as written, to be replaced wherever the webhook repeats it.
-    pub(crate) texts: Vec<Secret>,
+    texts: Vec<Secret>,
 }
 
 impl std::fmt::Debug for Grant {
@@ -206,6 +209,20 @@ impl Grant {
                 .collect(),
             plugin,
         })
+    }
+
+    /// Replaces every secret of the route that a text repeats.
+    pub(crate) fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut text = Cow::Borrowed(text);
+        for secret in &self.texts {
+            if let Ok(secret) = std::str::from_utf8(secret.expose())
+                && !secret.is_empty()
+                && text.contains(secret)
+            {
+                text = Cow::Owned(text.replace(secret, REDACTED));
+            }
+        }
+        text
     }
 
     /// The name of the route this was granted to.

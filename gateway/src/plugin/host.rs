@@ -116,6 +116,16 @@ impl CallState {
         }
     }
 
+    /// The live keys of a declared secret that is shared with the provider. A public key is no secret, and whoever takes
+    /// one for it lets everybody in.
+    fn shared_keys<'g>(&mut self, grant: &'g Grant, secret: &str) -> Result<&'g [Key], Failure> {
+        let encoding = grant.plugin.descriptor.secret(secret).map(|spec| spec.encoding);
+        if encoding == Some(KeyEncoding::Pem) {
+            return Err(Failure::Refused(format!("secret {secret:?} is a public key")));
+        }
+        self.keys(grant, secret)
+    }
+
     /// The live keys of a declared secret.
     fn keys<'g>(&mut self, grant: &'g Grant, secret: &str) -> Result<&'g [Key], Failure> {
         if grant.plugin.descriptor.secret(secret).is_none() {
@@ -231,7 +241,7 @@ impl CallState {
 
     fn check_hmac(&mut self, secret: &str, hash: Hash, message: &[Part], signature: &[u8]) -> Result<(), Failure> {
         let grant = self.verifying()?;
-        let keys = self.keys(&grant, secret)?;
+        let keys = self.shared_keys(&grant, secret)?;
         self.charge_bytes(message, keys.len())?;
         let mut fits = false;
         for key in keys {
@@ -305,7 +315,7 @@ impl crypto::Host for CallState {
 
     fn verify_token(&mut self, secret: String, presented: Vec<u8>) -> Result<(), Failure> {
         let grant = self.verifying()?;
-        let keys = self.keys(&grant, &secret)?;
+        let keys = self.shared_keys(&grant, &secret)?;
         let mut fits = false;
         for key in keys {
             // Digests, so that the comparison does not depend on the length of the secret.
@@ -329,7 +339,7 @@ impl crypto::Host for CallState {
                 "a digest is checked over exactly one secret part".into(),
             ));
         };
-        let keys = self.keys(&grant, name)?;
+        let keys = self.shared_keys(&grant, name)?;
         self.charge_bytes(&message, keys.len())?;
         let mut fits = false;
         for key in keys {
@@ -381,10 +391,9 @@ impl crypto::Host for CallState {
         let signed = vec![Part::Text(format!("{head}.{claims}"))];
         self.charge_bytes(&signed, 1)?;
         let signature = decode(signature)?;
-        let in_body = memmem(&self.body, token.as_bytes());
         match rules.algorithm.as_str() {
             "HS256" => {
-                let keys = self.keys(&grant, &key)?;
+                let keys = self.shared_keys(&grant, &key)?;
                 let mut fits = false;
                 for key in keys {
                     fits |= self.mac_fits(Hash::Sha256, key, &signed, &signature, &grant)?;
@@ -411,7 +420,8 @@ impl crypto::Host for CallState {
         if !claims_hold(&parsed, &rules, self.received_at_ms) {
             return Err(Failure::Mismatch);
         }
-        self.proven(if in_body {
+        // Only now: a stranger's token could make this search long.
+        self.proven(if memmem(&self.body, token.as_bytes()) {
             Assurance::SignedBody
         } else {
             Assurance::Token
@@ -521,6 +531,11 @@ impl environment::Host for CallState {
         if message.len() > LOG_BYTES {
             message.truncate(message.floor_char_boundary(LOG_BYTES));
         }
+        // A token that the provider presents does reach its plugin, and is none of the log's business.
+        let message = match &self.grant {
+            Some(grant) => grant.redact(&message).into_owned(),
+            None => message,
+        };
         let (plugin, route) = match &self.grant {
             Some(grant) => (grant.plugin.name.as_str(), grant.route.as_str()),
             None => ("", ""),

@@ -231,15 +231,17 @@ impl Cache {
     /// cannot be made is no cache, which costs time at every start and nothing else.
     fn open(directory: &Path) -> Result<Option<Self>, Error> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        let metadata = match made.and_then(|()| fs::metadata(directory)) {
+        let metadata = match made.and_then(|()| fs::symlink_metadata(directory)) {
             Ok(metadata) => metadata,
             Err(error) => {
                 tracing::warn!(path = %directory.display(), %error, "compiled plugins are not cached");
                 return Ok(None);
             }
         };
-        if metadata.mode() & 0o022 != 0 {
-            let detail = "others may write to it; run `chmod 700` on it".into();
+        // A file that was just made tells who we are.
+        let ours = tempfile::tempfile_in(directory).and_then(|file| Ok(file.metadata()?.uid() == metadata.uid()));
+        if metadata.mode() & 0o022 != 0 || ours.is_ok_and(|ours| !ours) {
+            let detail = "others may write to it; give it to the gateway's user and run `chmod 700` on it".into();
             return Err(Error::Cache {
                 path: directory.to_owned(),
                 detail,

@@ -18,6 +18,10 @@ pub(super) use exports::callfeed::provider::plugin as guest;
 pub(super) const INTERFACE: &str = "callfeed:provider/";
 pub(super) const PLUGIN_EXPORT: &str = "callfeed:provider/plugin@1.";
 
+/// Bounds on what a plugin says beside its events, for logs and metrics.
+const NAME_BYTES_MAX: usize = 64;
+const TEXT_BYTES_MAX: usize = 1 << 10;
+
 /// Bound on a handshake's answer, from the contract.
 const REPLY_BYTES_MAX: usize = 4 << 10;
 
@@ -52,8 +56,8 @@ impl From<types::Rejection> for Rejection {
                 types::RejectionKind::Malformed => RejectionKind::Malformed,
                 types::RejectionKind::Unsupported => RejectionKind::Unsupported,
             },
-            code: rejection.code,
-            detail: rejection.detail,
+            code: cut(rejection.code, NAME_BYTES_MAX),
+            detail: cut(rejection.detail, TEXT_BYTES_MAX),
         }
     }
 }
@@ -71,10 +75,29 @@ impl From<types::Event> for MappedEvent {
     }
 }
 
+/// The form of a signature, as a plugin names it.
+pub(super) fn form(text: String) -> String {
+    cut(text, NAME_BYTES_MAX)
+}
+
+/// Why a plugin made no event of a webhook.
+pub(super) fn reason(text: String) -> String {
+    cut(text, TEXT_BYTES_MAX)
+}
+
+fn cut(mut text: String, bytes_max: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
+}
+
 /// Holds a plugin's answer to the contract's bounds.
 pub(super) fn reply(response: types::Response) -> Result<Reply, String> {
-    if !matches!(response.status, 200..=299 | 400..=499) {
-        return Err(format!("a plugin may answer 2xx and 4xx, not {}", response.status));
+    // 202 reads as a failure to some providers, and as success to others.
+    if !matches!(response.status, 200 | 201 | 204 | 400..=499) {
+        return Err(format!(
+            "a plugin may answer 200, 201, 204 and 4xx, not {}",
+            response.status
+        ));
     }
     if response.body.len() > REPLY_BYTES_MAX {
         return Err(format!(
