@@ -12,7 +12,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
-use reqwest::{Client, Request, Response, redirect::Policy};
+use reqwest::{Client, Request, Response, Url, redirect::Policy};
 
 use super::{
     address::{self, Refused, Resolver},
@@ -29,6 +29,8 @@ const KEEP_BYTES: usize = 1024;
 /// How much of an answer is read so that its connection can serve the next attempt. Past that, a new connection is cheaper
 /// than the rest of the answer.
 const DRAIN_BYTES: usize = 64 * 1024;
+/// How long the body of an answer may take. The status has decided by then, and the slot is wanted for the next attempt.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Shorter than what common servers and balancers allow, so that it is mostly us who close an idle connection: one that the
 /// other side closes at the moment of use costs an attempt.
@@ -202,7 +204,7 @@ impl Courier {
         let client = client.build()?;
         // Takes a name and password out of the URL and into a header.
         let request = client.post(subscriber.url.clone()).headers(headers).build()?;
-        let secrets = Secrets::of(request.headers(), &subscriber.secrets);
+        let secrets = Secrets::of(request.headers(), &subscriber.url, &subscriber.secrets);
         Ok(Self {
             client,
             request,
@@ -285,8 +287,8 @@ impl Courier {
     }
 }
 
-/// Reads the beginning of the body, and the rest of it if that is short. An answer that breaks off has the status it began
-/// with all the same.
+/// Reads the beginning of the body, and the rest of it if that is short. An answer that breaks off or stalls has the status
+/// it began with all the same.
 async fn beginning(response: &mut Response, keep: usize) -> Vec<u8> {
     let announced = response.content_length().unwrap_or_default();
     let drain = if announced > DRAIN_BYTES as u64 {
@@ -295,8 +297,9 @@ async fn beginning(response: &mut Response, keep: usize) -> Vec<u8> {
         DRAIN_BYTES
     };
     let (mut kept, mut seen) = (Vec::new(), 0);
+    let end = tokio::time::Instant::now() + BODY_TIMEOUT;
     while seen < drain
-        && let Ok(Some(chunk)) = response.chunk().await
+        && let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(end, response.chunk()).await
     {
         seen += chunk.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(keep - kept.len())]);
@@ -378,15 +381,20 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    fn of(headers: &HeaderMap, keys: &[SigningKey]) -> Self {
+    fn of(headers: &HeaderMap, url: &Url, keys: &[SigningKey]) -> Self {
         let mut texts = Vec::new();
         for value in headers.values().filter(|value| value.is_sensitive()) {
             if let Ok(text) = std::str::from_utf8(value.as_bytes()) {
                 texts.push(text.to_owned());
                 // `Bearer abc`: the word alone is the secret.
                 texts.extend(text.rsplit_once(' ').map(|(_, word)| word.to_owned()));
+                texts.extend(password(text));
             }
         }
+        // As written and as meant; a token stands there as often as in a header.
+        texts.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+        let written = url.query().unwrap_or_default().split('&');
+        texts.extend(written.filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
         for key in keys {
             let (SigningKey::Hmac(secret) | SigningKey::Ed25519(secret)) = key;
             texts.push(BASE64.encode(secret.expose()).trim_end_matches('=').to_owned());
@@ -409,6 +417,18 @@ impl Secrets {
         text.truncate(text.floor_char_boundary(KEEP_BYTES));
         text
     }
+}
+
+/// What a `Basic` header hides behind its base64, also where it was made of a URL: the password, or the name where that
+/// stands alone (RFC 7617).
+fn password(header: &str) -> Option<String> {
+    let (scheme, word) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(BASE64.decode(word.trim()).ok()?).ok()?;
+    let (name, password) = text.split_once(':')?;
+    Some(if password.is_empty() { name } else { password }.to_owned())
 }
 
 #[cfg(test)]
@@ -617,6 +637,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_whose_body_stalls_counts_by_its_status() {
+        let server = Scripted::start(|_| Reply::BodyStalls).await;
+        let mut subscriber = subscriber("crm", &server.url);
+        subscriber.timeout = Duration::from_secs(60);
+        let attempted = attempt(&subscriber).await;
+        assert_eq!(attempted.outcome, Outcome::Delivered { status: 200 });
+        assert_eq!(attempted.response, "begun");
+        assert!(attempted.duration < Duration::from_secs(20), "{:?}", attempted.duration);
+    }
+
+    #[tokio::test]
     async fn one_connection_serves_many_attempts() {
         let server = Scripted::start(|_| Reply::status(200).body(vec![b'x'; 30_000])).await;
         let subscriber = subscriber("crm", &server.url);
@@ -670,6 +701,21 @@ mod tests {
                 .starts_with("Basic ")
         );
         assert!(attempted.request_headers.contains("authorization: •••"));
+    }
+
+    #[tokio::test]
+    async fn what_the_url_holds_is_struck_out_however_it_is_echoed() {
+        for (user_info, echo, told) in [
+            ("user:sesame%2Dopen", "user, sesame-open is wrong", "user, ••• is wrong"),
+            ("sesame-open", "sesame-open is nobody", "••• is nobody"),
+            ("user", "hook?token=key%204711&v=1", "hook?token=•••&v=1"),
+            ("user", "no such token: key 4711", "no such token: •••"),
+        ] {
+            let server = Scripted::start(|_| Reply::status(403).body(echo.as_bytes().to_vec())).await;
+            let url = server.url.replace("://", &format!("://{user_info}@")) + "?token=key%204711&v=1";
+            let attempted = attempt(&subscriber("crm", &url)).await;
+            assert_eq!(attempted.response, told);
+        }
     }
 
     #[tokio::test]

@@ -63,6 +63,8 @@ pub(super) enum Reply {
     Endless,
     /// 200 and the beginning of a body, then the connection closes.
     BreakOff,
+    /// 200 and the beginning of a body, then nothing.
+    BodyStalls,
 }
 
 /// What takes longer will not happen any more.
@@ -177,6 +179,7 @@ async fn answer(
             let chunks = [Ok(Bytes::from_static(b"begun")), Err(io::Error::other("scripted"))];
             Ok(Response::new(Frames::boxed(chunks.into_iter())))
         }
+        Reply::BodyStalls => Ok(Response::new(BodyExt::boxed(Stalled { begun: false }))),
     }
 }
 
@@ -206,6 +209,24 @@ impl<I: Iterator<Item = io::Result<Bytes>> + Unpin> Body for Frames<I> {
             return Poll::Pending;
         }
         Poll::Ready(self.chunks.next().map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+/// A body that begins and does not go on.
+struct Stalled {
+    begun: bool,
+}
+
+impl Body for Stalled {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.begun {
+            return Poll::Pending;
+        }
+        self.begun = true;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"begun")))))
     }
 }
 
