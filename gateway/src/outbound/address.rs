@@ -5,7 +5,7 @@
 //! are where many subscribers live, and allowed.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -37,7 +37,7 @@ pub enum Refused {
 /// # Errors
 ///
 /// When they may not, however the address is written: an IPv6 address that carries an IPv4 address (mapped, compatible,
-/// NAT64, 6to4) is judged by that too.
+/// translated, NAT64, 6to4, Teredo) is judged by that too.
 pub fn check(address: IpAddr) -> Result<(), Refused> {
     match address {
         IpAddr::V4(address) => check_v4(address),
@@ -70,16 +70,36 @@ fn check_v6(address: Ipv6Addr) -> Result<(), Refused> {
         [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254] => return Err(Refused::Metadata),
         _ => {}
     }
-    let carried = match groups {
-        // RFC 4291, 2.5.5: compatible and mapped. RFC 6052: the well-known prefix of NAT64.
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x0064, 0xff9b, 0, 0, 0, 0, high, low] => Some((high, low)),
+    carried(groups).into_iter().flatten().try_for_each(check_v4)
+}
+
+/// The IPv4 addresses that an IPv6 address carries, or may carry.
+fn carried(groups: [u16; 8]) -> [Option<Ipv4Addr>; 4] {
+    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match groups {
+        // RFC 4291, 2.5.5: compatible and mapped. RFC 2765, 2.1: translated. RFC 6052: the well-known prefix of NAT64.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x0064, 0xff9b, 0, 0, 0, 0, high, low] => [v4(high, low), None, None, None],
+        // RFC 8215: prefixes for NAT64 of one's own. How long they are is anyone's guess, so every length of RFC 6052 is
+        // tried; a reading that begins with 0 is the filling of another length.
+        [0x0064, 0xff9b, 0x0001, rest @ ..] => {
+            let [a, b, c, d, e] = rest;
+            [
+                v4(a, b << 8 | c >> 8),
+                v4(a << 8 | b & 0xff, c),
+                v4(b << 8 | c >> 8, c << 8 | d >> 8),
+                v4(d, e),
+            ]
+            .map(|address| address.filter(|address| address.octets()[0] != 0))
+        }
         // RFC 3056: 6to4.
-        [0x2002, high, low, ..] => Some((high, low)),
-        _ => None,
-    };
-    match carried {
-        Some((high, low)) => check_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))),
-        None => Ok(()),
+        [0x2002, high, low, ..] => [v4(high, low), None, None, None],
+        // RFC 4380: Teredo, the server and the client; the latter's bits are inverted.
+        [0x2001, 0, high, low, _, _, client_high, client_low] => {
+            [v4(high, low), v4(!client_high, !client_low), None, None]
+        }
+        _ => [None; 4],
     }
 }
 
@@ -94,7 +114,7 @@ pub(super) struct Resolver {
 
 #[derive(Debug)]
 struct Shared {
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     recent: Mutex<Option<Recent>>,
 }
 
@@ -105,11 +125,13 @@ struct Recent {
     addresses: Vec<SocketAddr>,
 }
 
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
 impl Resolver {
     pub(super) fn new() -> Self {
         Self {
             shared: Arc::new(Shared {
-                turn: Semaphore::new(1),
+                turn: Arc::new(Semaphore::new(1)),
                 recent: Mutex::new(None),
             }),
         }
@@ -117,14 +139,23 @@ impl Resolver {
 }
 
 impl Shared {
-    async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
-        let _turn = self.turn.acquire().await?;
-        if let Some(addresses) = self.recent(name) {
+    async fn resolve(self: Arc<Self>, name: String) -> Result<Vec<SocketAddr>, Failed> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await?;
+        if let Some(addresses) = self.recent(&name) {
             return Ok(addresses);
         }
+        // The thread holds the turn: a connection that gives up does not end the lookup it began.
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            self.look_up(&name)
+        })
+        .await?
+    }
+
+    fn look_up(&self, name: &str) -> Result<Vec<SocketAddr>, Failed> {
         let (mut allowed, mut refused) = (Vec::new(), None);
         // The port is set by the connector.
-        for address in tokio::net::lookup_host((name, 0)).await? {
+        for address in (name, 0).to_socket_addrs()? {
             match check(address.ip()) {
                 Ok(()) => allowed.push(address),
                 Err(reason) => refused = Some(reason),
@@ -159,7 +190,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let addresses = shared.resolve(name.as_str()).await?;
+            let addresses = shared.resolve(name.as_str().to_owned()).await?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
@@ -178,6 +209,16 @@ mod tests {
             ("::169.254.169.254", Refused::LinkLocal),
             ("64:ff9b::a9fe:a9fe", Refused::LinkLocal),
             ("2002:a9fe:a9fe::1", Refused::LinkLocal),
+            ("::ffff:0:169.254.169.254", Refused::LinkLocal),
+            // The four lengths that fit behind the local prefix of NAT64, the shortest first.
+            ("64:ff9b:1:a9fe:a9:fe00::", Refused::LinkLocal),
+            ("64:ff9b:1:1a9:fe:a9fe::", Refused::LinkLocal),
+            ("64:ff9b:1:1:a9:fea9:fe00:0", Refused::LinkLocal),
+            ("64:ff9b:1::a9fe:a9fe", Refused::LinkLocal),
+            ("64:ff9b:1::100.100.100.200", Refused::Metadata),
+            // Teredo by its server and by its client.
+            ("2001:0:a9fe:a9fe::f7f7:f7f7", Refused::LinkLocal),
+            ("2001:0:5db8:d822:0:0:5601:5601", Refused::LinkLocal),
             ("fe80::1", Refused::LinkLocal),
             ("febf::1", Refused::LinkLocal),
             ("fd00:ec2::254", Refused::Metadata),
@@ -214,6 +255,11 @@ mod tests {
             "2606:2800:220:1::1",
             "fd12:3456::1",
             "64:ff9b::5db8:d822",
+            "64:ff9b:1::5db8:d822",
+            "64:ff9b:1:5db8:d8:2200::",
+            "::ffff:0:5db8:d822",
+            "2001:0:5db8:d822::a247:27dd",
+            "2001:db8::1",
         ] {
             assert_eq!(check(address.parse().unwrap()), Ok(()), "{address}");
         }
