@@ -7,31 +7,31 @@
 //! outbound   read the feed → filter → sign → deliver → record
 //! ```
 
-/// What the configuration means; whatever exists has been proved.
+// What the configuration means; whatever exists has been proved.
 pub mod config;
-/// The nouns and their ids; no I/O.
+// The nouns and their ids; no I/O.
 pub mod event;
-/// Opens the rooms in order, closes them in reverse.
+// Opens the rooms in order, closes them in reverse.
 pub mod gateway;
 
-/// From a provider's request to a durable event; answers only then.
+// From a provider's request to a durable event; answers only then.
 pub mod inbound;
-/// From the feed to every subscriber, at least once, in order per call.
+// From the feed to every subscriber, at least once, in order per call.
 pub mod outbound;
-/// WebAssembly components that authenticate and map; only the host's own proof counts.
+// WebAssembly components that authenticate and map; only the host's own proof counts.
 pub mod plugin;
-/// Forgets what has been kept long enough.
+// Forgets what has been kept long enough.
 pub mod retention;
-/// Durable before it answers; the two roads meet here only.
+// Durable before it answers; the two roads meet here only.
 pub mod store;
 
-/// The operator's address.
+// The operator's address.
 pub mod admin;
-/// The commands.
+// The commands.
 pub mod cli;
-/// The only door to now, sleep and chance.
+// The only door to now, sleep and chance.
 pub mod clock;
-/// The providers' side, for `demo` and `send`.
+// The providers' side, for `demo` and `send`.
 pub mod simulate;
-/// Logs.
+// Logs.
 pub mod telemetry;

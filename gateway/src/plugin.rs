@@ -1,7 +1,7 @@
 //! Providers' plugins: WebAssembly components that say whether a webhook is authentic and what it means.
 //!
-//! A plugin is compiled and pre-instantiated once ([`load`]); a route grants it what it asked for and the configuration
-//! allows ([`Grant`]); each webhook then runs in a fresh instance with bounded time, memory and output ([`call`]). No
+//! A plugin is compiled and pre-instantiated once (`load`); a route grants it what it asked for and the configuration
+//! allows ([`Grant`]); each webhook then runs in a fresh instance with bounded time, memory and output (`call`). No
 //! secret ever enters a plugin, and no plugin is believed: [`Verdict::Accepted`] exists only where the host itself saw
 //! the proof. Only this room knows wasmtime, and only `v1` sees the types generated from the contract.
 
