@@ -79,7 +79,7 @@ struct OfRoute {
     plugin: Histogram,
 }
 
-/// Counters of the inbound road, resolved for every route when the gateway starts so that a webhook takes no lock.
+/// Counters of the inbound road, resolved for every route when the gateway starts so that a webhook waits for no other route.
 #[derive(Debug)]
 pub struct Metrics {
     routes: HashMap<String, OfRoute>,

@@ -3,11 +3,11 @@
 //! Pure. The only place that makes an [`Event`]. The data a plugin wrote is kept as it wrote it, so that numbers keep
 //! every digit; what the host adds stands before it.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, map::Entry};
 
 use crate::{
     event::{Event, EventId, Facts},
@@ -317,12 +317,11 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        while let Some(key) = members.next_key::<Cow<'de, str>>()? {
-            if object.contains_key(key.as_ref()) {
-                return Err(A::Error::custom("the same key stands twice in one object"));
+        while let Some(key) = members.next_key::<String>()? {
+            match object.entry(key) {
+                Entry::Occupied(_) => return Err(A::Error::custom("the same key stands twice in one object")),
+                Entry::Vacant(place) => drop(place.insert(members.next_value_seed(Strict)?)),
             }
-            let value = members.next_value_seed(Strict)?;
-            object.insert(key.into_owned(), value);
         }
         Ok(Value::Object(object))
     }

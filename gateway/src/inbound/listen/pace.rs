@@ -60,7 +60,9 @@ pub(super) struct Paced<S> {
     idle: Duration,
     head: Duration,
     alarm: Pin<Box<Sleep>>,
-    /// The turn that the alarm was set for.
+    /// When the reads end, if nothing comes.
+    deadline: Instant,
+    /// The turn that the deadline was set in.
     turn: u32,
     in_head: bool,
 }
@@ -68,20 +70,18 @@ pub(super) struct Paced<S> {
 impl<S> Paced<S> {
     pub(super) fn new(socket: S, pace: Arc<Pace>, idle: Duration, head: Duration) -> Self {
         // A new connection has come to say something: it gets no more than the time of a head.
-        let alarm = Box::pin(tokio::time::sleep(head));
+        let deadline = Instant::now() + head;
+        let alarm = Box::pin(tokio::time::sleep_until(deadline));
         Self {
             socket,
             pace,
             idle,
             head,
             alarm,
+            deadline,
             turn: 0,
             in_head: false,
         }
-    }
-
-    fn set_alarm(&mut self, after: Duration) {
-        self.alarm.as_mut().reset(Instant::now() + after);
     }
 }
 
@@ -94,27 +94,31 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let this = &mut *self;
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.socket).poll_read(context, buffer);
+        if this.pace.active.load(Ordering::Acquire) > 0 {
+            // Bodies have a time-out of their own, and answers take as long as the store takes.
+            return read;
+        }
         let turn = this.pace.turns.load(Ordering::Acquire);
         if turn != this.turn {
             this.turn = turn;
             this.in_head = false;
-            this.set_alarm(this.idle);
-        }
-        if this.pace.active.load(Ordering::Acquire) > 0 {
-            // Bodies have a time-out of their own, and answers take as long as the store takes.
-            return read;
+            this.deadline = Instant::now() + this.idle;
         }
         match read {
             Poll::Ready(Ok(())) => {
                 let some = buffer.filled().len() > before;
                 if some && !this.in_head && this.turn > 0 && !this.pace.http2.load(Ordering::Relaxed) {
                     this.in_head = true;
-                    this.set_alarm(this.head);
+                    this.deadline = Instant::now() + this.head;
                 }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
+                // Only here does the timer have to know: a request that arrives whole never waits for its rest.
+                if this.alarm.deadline() != this.deadline {
+                    this.alarm.as_mut().reset(this.deadline);
+                }
                 std::task::ready!(this.alarm.as_mut().poll(context));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
