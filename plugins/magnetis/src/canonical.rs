@@ -4,11 +4,13 @@
 //! variables. Today's webhooks are nested JSON, where it can be read in several ways, and nothing public tells which one
 //! is right. So each reading is a [`Recipe`] with a name, and the one that fits is reported.
 //!
-//! Nothing in here knows a key or reaches a verdict: variables go in, messages come out.
+//! Variables go in, messages come out. Which variables may be believed when a message fits is [`Variables::check_shape`].
 
+mod glued;
 pub(crate) mod php;
 pub(crate) mod tree;
 
+use glued::Glue;
 use php::Json;
 use tree::{Member, Tree};
 
@@ -89,6 +91,24 @@ impl Recipe {
     /// Whether the message is the body itself, so that it cannot mean anything else either.
     pub(crate) fn is_verbatim(self) -> bool {
         matches!(self, Recipe::UrlRaw | Recipe::Raw)
+    }
+
+    /// How keys and values are glued, where it is done at every depth and without marks.
+    fn glue(self) -> Option<Glue> {
+        match self {
+            Recipe::FormRecursive | Recipe::JsonRecursive => Some(Glue::Keys(Index::Kept)),
+            Recipe::JsonRecursiveUnindexed => Some(Glue::Keys(Index::Dropped)),
+            Recipe::JsonBracket => Some(Glue::Paths),
+            Recipe::FormFlat
+            | Recipe::FormTopJson
+            | Recipe::JsonTopSlice
+            | Recipe::JsonTopPhp
+            | Recipe::JsonTopPlain
+            | Recipe::UrlRaw
+            | Recipe::Raw
+            | Recipe::ArrayLiteral
+            | Recipe::UrlOnly => None,
+        }
     }
 
     /// The message this reading gives for a request; `None` where it does not apply.
@@ -203,61 +223,117 @@ impl<'a> Variables<'a> {
 
     /// Key and value are joined without a separator, so another body can have the same message. This holds a matched
     /// request to the only shapes known, in which the message can be taken apart in one way.
-    pub(crate) fn check_shape(&self) -> Result<(), String> {
+    pub(crate) fn check_shape(&self, recipe: Recipe) -> Result<(), String> {
         match self {
+            // The message is the document itself. A form is none: the header that calls the body one is not signed.
+            Variables::Json(_) | Variables::Unreadable if recipe.is_verbatim() => Ok(()),
             Variables::Json(members) => {
-                if let Some(extra) = members
-                    .iter()
-                    .find(|member| !matches!(member.key.as_str(), "data" | "event"))
-                {
-                    return Err(format!(
-                        "the body has a top-level key of {} bytes beside data and event",
-                        extra.key.len()
-                    ));
-                }
-                let of = |key| {
-                    members
-                        .iter()
-                        .find(|member| member.key == key)
-                        .map(|member| &member.value)
-                };
-                if !matches!(of("data"), Some(Tree::Object(_))) {
-                    return Err("data is not an object".to_owned());
-                }
-                if !matches!(of("event"), Some(Tree::Text(_))) {
-                    return Err("event is not a string".to_owned());
-                }
-                Ok(())
+                check_members(members)?;
+                let Some(glue) = recipe.glue() else { return Ok(()) };
+                let variables: Vec<_> = members.iter().map(|member| (&*member.key, &member.value)).collect();
+                glued::check(&variables, glue)
             }
             Variables::Form {
                 flat,
                 nested: Some(nested),
             } => {
-                let mut keys: Vec<&str> = nested.iter().map(|(key, _)| key.as_str()).collect();
-                keys.sort_unstable();
-                let roots: &[&str] = &keys;
-                if !matches!(roots, ["calltracking_event"] | ["data", "event"]) {
-                    return Err("the form has other variables than calltracking_event, or data and event".to_owned());
-                }
-                let mut names: Vec<&str> = flat.iter().map(|(name, _)| *name).collect();
-                names.sort_unstable();
-                if names
-                    .windows(2)
-                    .any(|pair| pair[0] == pair[1] && !pair[0].ends_with("[]"))
-                {
-                    return Err("a form variable occurs twice".to_owned());
-                }
-                // A value that spells a variable could be one, cut differently.
-                if flat.iter().any(|(_, value)| value.contains("calltracking_event[")) {
-                    return Err("a form value contains the name of a variable".to_owned());
-                }
-                Ok(())
+                check_form(flat, nested)?;
+                let Some(glue) = recipe.glue() else { return Ok(()) };
+                let variables: Vec<_> = nested.iter().map(|(key, value)| (&**key, value)).collect();
+                glued::check(&variables, glue)
             }
             Variables::Form { nested: None, .. } | Variables::Unreadable => {
                 Err("the body is neither a form nor a JSON object with every key once".to_owned())
             }
         }
     }
+}
+
+fn check_members(members: &[Member<'_>]) -> Result<(), String> {
+    if let Some(extra) = members
+        .iter()
+        .find(|member| !matches!(member.key.as_str(), "data" | "event"))
+    {
+        return Err(format!(
+            "the body has a top-level key of {} bytes beside data and event",
+            extra.key.len()
+        ));
+    }
+    let of = |key| {
+        members
+            .iter()
+            .find(|member| member.key == key)
+            .map(|member| &member.value)
+    };
+    if !matches!(of("data"), Some(Tree::Object(_))) {
+        return Err("data is not an object".to_owned());
+    }
+    if !matches!(of("event"), Some(Tree::Text(_))) {
+        return Err("event is not a string".to_owned());
+    }
+    Ok(())
+}
+
+/// In a flat message a variable begins with `<root>[`, which no value may spell, and its name ends where the brackets
+/// do, so no value may go on with one. `event`, which has no brackets, is what the message ends with.
+fn check_form(flat: &[(&str, &str)], nested: &[(String, Tree)]) -> Result<(), String> {
+    let mut keys: Vec<&str> = nested.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    let roots: &[&str] = &keys;
+    if !matches!(roots, ["calltracking_event"] | ["data", "event"]) {
+        return Err("the form has other variables than calltracking_event, or data and event".to_owned());
+    }
+    if flat.iter().any(|(name, _)| !is_canonical(name)) {
+        return Err("a form variable has a name that PHP would change".to_owned());
+    }
+    let mut names: Vec<&str> = flat.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    if names
+        .windows(2)
+        .any(|pair| pair[0] == pair[1] && !pair[0].ends_with("[]"))
+    {
+        return Err("a form variable occurs twice".to_owned());
+    }
+    for root in roots {
+        let of_root = names.iter().filter(|name| name.split('[').next() == Some(root));
+        if names.contains(root) && of_root.count() > 1 {
+            return Err("a form variable is a text and nested at once".to_owned());
+        }
+    }
+    for (name, value) in flat {
+        if value.starts_with('[') {
+            return Err("a form value could go on with its variable's name".to_owned());
+        }
+        if ROOTS.iter().any(|root| value.contains(&format!("{root}["))) {
+            return Err("a form value contains the name of a variable".to_owned());
+        }
+        if *name == "event" && value.contains("event") {
+            return Err("the event's name contains that of its variable".to_owned());
+        }
+    }
+    if roots.contains(&"event") && !names.contains(&"event") {
+        return Err("event is not a string".to_owned());
+    }
+    Ok(())
+}
+
+/// The variables a form may have.
+const ROOTS: [&str; 3] = ["calltracking_event", "data", "event"];
+
+/// Whether a name is that of a root with steps in brackets and nothing left over.
+fn is_canonical(name: &str) -> bool {
+    let (root, steps) = name.split_at(name.find('[').unwrap_or(name.len()));
+    let is_word = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    };
+    let is_steps = |steps: &str| {
+        steps
+            .strip_prefix('[')
+            .and_then(|inside| inside.strip_suffix(']'))
+            .is_some_and(|inside| inside.split("][").all(is_word))
+    };
+    ROOTS.contains(&root) && (steps.is_empty() || is_steps(steps))
 }
 
 /// The places of keys in ascending order, where equal ones keep the order sent.

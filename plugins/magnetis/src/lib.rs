@@ -54,7 +54,7 @@ fn options_schema() -> String {
         "additionalProperties": false,
         "properties": {
             "canonicalization": {
-                "description": "How the signed string is made of the URL and the variables: auto tries every way that binds the body. Pin the one that the first real webhook was accepted with.",
+                "description": "How the signed string is made of the URL and the variables: auto tries every way that binds the body. Pin the one that the first real webhook was accepted with. form-recursive, json-recursive, json-recursive-unindexed and json-bracket join keys and values of every depth, so one text can stand for several bodies: with them a webhook is refused (401) when its event or a key is not documented, or when a value contains a key that could follow it.",
                 "enum": canonicalizations,
                 "default": AUTO,
             },

@@ -127,7 +127,7 @@ fn one_form_variable_with_json_is_flat() {
 
 #[test]
 fn shapes_that_could_be_cut_differently_are_refused() {
-    let json = |body| Variables::of_json(body).check_shape();
+    let json = |body| Variables::of_json(body).check_shape(Recipe::JsonTopSlice);
     assert!(json(r#"{"data":{},"event":"call:completed"}"#).is_ok());
     assert!(json(r#"{"data":{},"event":"whatever"}"#).is_ok());
     assert!(json(r#"{"data":"{}event","event":"call:completed"}"#).is_err());
@@ -137,13 +137,116 @@ fn shapes_that_could_be_cut_differently_are_refused() {
     assert!(json(r#"{"data":{},"data":{},"event":"e"}"#).is_err());
     assert!(json("[]").is_err());
 
-    let form = |variables: &[(&'static str, &'static str)]| Variables::of_form(variables.to_vec()).check_shape();
+    let form = |variables: &[(&'static str, &'static str)]| {
+        Variables::of_form(variables.to_vec()).check_shape(Recipe::FormFlat)
+    };
     assert!(form(&LEGACY).is_ok());
     assert!(form(&[("data[id]", "1"), ("event", "e")]).is_ok());
     assert!(form(&[("calltracking_event[a]", "1calltracking_event[b]2")]).is_err());
     assert!(form(&[("calltracking_event[a]", "1"), ("calltracking_event[a]", "2")]).is_err());
     assert!(form(&[("calltracking_event[a]", "1"), ("x", "2")]).is_err());
     assert!(form(&[("event", "e")]).is_err());
+}
+
+#[test]
+fn a_form_cannot_be_cut_elsewhere() {
+    let form = |variables: &[(&'static str, &'static str)]| {
+        let variables = Variables::of_form(variables.to_vec());
+        let flat = variables.check_shape(Recipe::FormFlat);
+        // Nor may the content type make a form of a body signed verbatim.
+        assert_eq!(variables.check_shape(Recipe::UrlRaw).is_ok(), flat.is_ok());
+        assert_eq!(variables.check_shape(Recipe::Raw).is_ok(), flat.is_ok());
+        flat
+    };
+    assert!(form(&[("calltracking_event[idcall]", "123456")]).is_ok());
+    assert!(form(&[("calltracking_event[a][0][b-c]", "1"), ("calltracking_event[d][]", "")]).is_ok());
+    assert!(form(&[("calltracking_event[idcall]12", "3456")]).is_err());
+    assert!(form(&[("calltracking_event[events]", "[0][date]2019")]).is_err());
+    assert!(form(&[("calltracking_event[a", "1")]).is_err());
+    assert!(form(&[("calltracking_event[a[b]]", "1")]).is_err());
+    assert!(form(&[(" calltracking_event[a]", "1")]).is_err());
+    assert!(form(&[("calltracking.event[a]", "1")]).is_err());
+    assert!(form(&[("calltracking_event", "{}"), ("calltracking_event[a]", "1")]).is_err());
+
+    assert!(form(&[("data[id]", "call-1"), ("data[missed]", "1"), ("event", "e")]).is_ok());
+    assert!(form(&[("data[id]", "call-1data[missed]1"), ("event", "e")]).is_err());
+    assert!(form(&[("data[id]", "call-1event[missed]1"), ("event", "e")]).is_err());
+    assert!(form(&[("data[id]", "call-1event"), ("event", "e")]).is_ok());
+    assert!(form(&[("data[id]", "call-1"), ("event", "evente")]).is_err());
+    assert!(form(&[("data[id]", "1"), ("event[]", "e")]).is_err());
+}
+
+const GLUED: [Recipe; 3] = [
+    Recipe::JsonRecursive,
+    Recipe::JsonRecursiveUnindexed,
+    Recipe::JsonBracket,
+];
+
+#[test]
+fn a_glued_message_is_believed_for_the_documents_known() {
+    for recipe in GLUED {
+        let check = |body| Variables::of_json(body).check_shape(recipe);
+        assert_eq!(check(CALL), Ok(()));
+        assert!(check(r#"{"data":{"id":"call-1"},"event":"call:missed"}"#).is_ok());
+        assert!(check(r#"{"data":{"id":"email-1","visitor":null},"event":"test"}"#).is_ok());
+        assert!(check(r#"{"data":{"id":"call-1","channel_name":"the event"},"event":"test"}"#).is_ok());
+        for refused in [
+            r#"{"data":{"id":"call-1"},"event":"whatever"}"#,
+            r#"{"data":{"id":"call-1"},"event":"s0date2023event"}"#,
+            r#"{"data":{"":"{","id":"call-1"},"event":"call:completed"}"#,
+            r#"{"data":{"account":null},"event":"call:completed"}"#,
+            r#"{"data":{"account":{"id":"call-1"},"id":"call-1"},"event":"call:completed"}"#,
+            r#"{"data":{"id":"email-1"},"event":"call:completed"}"#,
+            r#"{"data":{"id":"call-1","missed":null},"event":"call:completed"}"#,
+            r#"{"data":{"id":"call-1","other":1},"event":"call:completed"}"#,
+            r#"{"data":{"id":"call-1","pool_id":{"x":1}},"event":"call:completed"}"#,
+            r#"{"data":{"id":"call-1","events":[[]]},"event":"call:completed"}"#,
+            r#"{"data":{"id":"call-1","events":[{}]},"event":"call:completed"}"#,
+        ] {
+            assert!(check(refused).is_err(), "{}: {refused}", recipe.name());
+        }
+    }
+}
+
+#[test]
+fn a_glued_value_spells_no_key_that_could_follow() {
+    let check = |recipe: Recipe, body| Variables::of_json(body).check_shape(recipe).is_ok();
+    for recipe in [Recipe::JsonRecursive, Recipe::JsonRecursiveUnindexed] {
+        for refused in [
+            r#"{"data":{"id":"call-1missed1"},"event":"call:completed"}"#,
+            r#"{"data":{"id":"call-1","channel_name":"aidcall-2"},"event":"call:completed"}"#,
+            r#"{"data":{"id":"call-1","channel_name":"xdate2023"},"event":"call:completed"}"#,
+        ] {
+            assert!(!check(recipe, refused), "{}: {refused}", recipe.name());
+        }
+        // Of a key that comes before, or of a word with the letters of one, nothing can be made.
+        assert!(check(
+            recipe,
+            r#"{"data":{"id":"call-1","account":{"id":"acc-1","name":"My account in Madrid"},"channel_name":"account"},"event":"call:completed"}"#
+        ));
+    }
+    let step =
+        r#"{"data":{"id":"call-1","events":[{"date":"1","name":"2","value":"31date4name5value6"}]},"event":"test"}"#;
+    assert!(!check(Recipe::JsonRecursive, step));
+    assert!(!check(Recipe::JsonRecursiveUnindexed, step));
+    assert!(check(Recipe::JsonBracket, step));
+    for value in ["call-1data[missed]1", "call-1[x]data[missed]"] {
+        let body = format!(r#"{{"data":{{"id":"{value}"}},"event":"call:completed"}}"#);
+        assert!(Variables::of_json(&body).check_shape(Recipe::JsonBracket).is_err());
+    }
+}
+
+#[test]
+fn a_glued_form_is_held_to_the_known_keys() {
+    let form = |variables: &[(&'static str, &'static str)]| {
+        Variables::of_form(variables.to_vec()).check_shape(Recipe::FormRecursive)
+    };
+    assert_eq!(form(&LEGACY), Ok(()));
+    assert!(form(&[("data[id]", "call-1"), ("data[missed]", "1"), ("event", "call:missed")]).is_ok());
+    assert!(form(&[("data[id]", "call-1missed1"), ("event", "call:missed")]).is_err());
+    assert!(form(&[("calltracking_event[idcall]", "1missed1")]).is_err());
+    assert!(form(&[("calltracking_event[accountname]", "x")]).is_err());
+    assert!(form(&[("calltracking_event[idcall]", "1"), ("calltracking_event[x]", "1")]).is_err());
 }
 
 #[test]
