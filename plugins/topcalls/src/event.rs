@@ -19,11 +19,17 @@ pub(crate) const NAME_KEYS: [&str; 2] = ["event", "event_type"];
 
 /// An event's name, as named or inferred.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Name(pub(crate) String);
+pub(crate) struct Name {
+    pub(crate) text: String,
+    /// What was found in the URL and does not go with the body.
+    pub(crate) url_overruled: bool,
+    /// Whether the operator, the body or the URL gave it; else it is inferred.
+    is_given: bool,
+}
 
 impl Name {
     /// The operator's word counts first. The body's counts more than the URL's, because only the body is signed: a
-    /// captured webhook could be posted again to another path.
+    /// captured webhook could be posted again to another path. So the URL may only say what the body allows.
     pub(crate) fn of(request: &Request, bound: Option<String>, body: &Object<'_>) -> Name {
         let in_body = || {
             NAME_KEYS
@@ -31,24 +37,34 @@ impl Name {
                 .find_map(|key| body.peek_str(key))
                 .map(String::from)
         };
-        let in_path = || {
-            Some(request.path.trim_matches('/'))
-                .filter(|path| is_name(path))
-                .map(str::to_owned)
-        };
-        let in_query = || {
-            request
-                .query_value("event")
-                .filter(|name| is_name(name))
-                .map(str::to_owned)
-        };
-        Name(
-            bound
-                .or_else(in_body)
-                .or_else(in_path)
-                .or_else(in_query)
-                .unwrap_or_else(|| inferred(body).to_owned()),
-        )
+        if let Some(text) = bound.or_else(in_body) {
+            return Name {
+                text,
+                url_overruled: false,
+                is_given: true,
+            };
+        }
+        let in_url = [Some(request.path.trim_matches('/')), request.query_value("event")]
+            .into_iter()
+            .flatten()
+            .find(|text| is_name(text));
+        match in_url {
+            Some(text) if is_compatible(text, body) => Name {
+                text: text.to_owned(),
+                url_overruled: false,
+                is_given: true,
+            },
+            _ => Name {
+                text: inferred(body).to_owned(),
+                url_overruled: in_url.is_some(),
+                is_given: false,
+            },
+        }
+    }
+
+    /// Whether somebody named the event; else its state told.
+    pub(crate) fn is_given(&self) -> bool {
+        self.is_given
     }
 
     /// The name without a disposition: `call.completed.booked_callback` is one more subscription to `call.completed`.
@@ -56,16 +72,13 @@ impl Name {
         if self.disposition().is_some() {
             COMPLETED
         } else {
-            &self.0
+            &self.text
         }
     }
 
     /// The disposition a subscription was filtered by.
     pub(crate) fn disposition(&self) -> Option<&str> {
-        self.0
-            .strip_prefix(COMPLETED)?
-            .strip_prefix('.')
-            .filter(|disposition| !disposition.is_empty())
+        disposition(&self.text)
     }
 
     /// The unified type.
@@ -98,13 +111,63 @@ fn is_name(text: &str) -> bool {
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.'))
 }
 
+fn disposition(name: &str) -> Option<&str> {
+    name.strip_prefix(COMPLETED)?
+        .strip_prefix('.')
+        .filter(|disposition| !disposition.is_empty())
+}
+
+/// Whether the URL's name is one of the vendor's, and one that this body can have.
+fn is_compatible(name: &str, body: &Object<'_>) -> bool {
+    if !body.has("call_id") {
+        return match name {
+            "lead.status_changed" => body.has("lead_id"),
+            "campaign.started" | "campaign.paused" | "campaign.resumed" | "campaign.completed" | "campaign.stopped"
+            | "campaign.activated" => body.has("campaign_id"),
+            _ => false,
+        };
+    }
+    let reached = reached(body);
+    if let Some(disposition) = disposition(name) {
+        let same = body
+            .peek_filled("disposition")
+            .is_none_or(|stated| stated == disposition);
+        return same && is_compatible(COMPLETED, body);
+    }
+    match name {
+        // Where the call failed the vendor may still say that it is done with it.
+        COMPLETED => {
+            reached == COMPLETED || reached == UNKNOWN || body.peek_str("status").as_deref() == Some("completed")
+        }
+        "call.transferred" => has_transfer(body) || reached == UNKNOWN,
+        "call.queued" | "call.started" | "call.failed" => reached == name || reached == UNKNOWN,
+        _ => false,
+    }
+}
+
+const UNKNOWN: &str = "unknown";
+
 fn inferred(body: &Object<'_>) -> &'static str {
     if !body.has("call_id") {
-        return if body.has("campaign_id") { "campaign" } else { "unknown" };
+        return if body.has("campaign_id") { "campaign" } else { UNKNOWN };
     }
-    if TRANSFER_KEYS.into_iter().any(|key| body.has(key)) {
+    if has_transfer(body) {
         return "call.transferred";
     }
+    reached(body)
+}
+
+fn has_transfer(body: &Object<'_>) -> bool {
+    TRANSFER_KEYS.into_iter().any(|key| body.has(key))
+}
+
+/// Whether the call is over, whatever else is said of it.
+pub(crate) fn is_over(body: &Object<'_>) -> bool {
+    matches!(reached(body), COMPLETED | "call.failed")
+}
+
+/// How far the call has come.
+fn reached(body: &Object<'_>) -> &'static str {
     let status = body.peek_str("status");
     let call_status = body.peek_str("call_status");
     // The telephony's word goes first: `status: completed` only says that the vendor's gateway is done with the call.
@@ -115,6 +178,6 @@ fn inferred(body: &Object<'_>) -> &'static str {
         (_, Some("completed")) => COMPLETED,
         (Some("in-progress"), _) | (_, Some("in_progress")) => "call.started",
         (_, Some("pending" | "queued")) => "call.queued",
-        _ => "unknown",
+        _ => UNKNOWN,
     }
 }

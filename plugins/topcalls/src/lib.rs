@@ -52,7 +52,7 @@ const OPTIONS_SCHEMA: &str = r#"{
       "default": "auto"
     },
     "event": {
-      "description": "The one event this route is subscribed to, such as call.completed or call.completed.booked_callback. Without it the event is what the body names, then what follows the route's path or stands in the query as `event`, then what the call's state says.",
+      "description": "The one event this route is subscribed to, such as call.completed or call.completed.booked_callback. Without it the event is what the body names, then what follows the route's path or stands in the query as `event` if it is a documented name that fits the body, then what the call's state says.",
       "type": "string",
       "pattern": "^[a-z]+\\.[a-z0-9_.]+$"
     },

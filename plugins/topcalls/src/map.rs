@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use callfeed_plugin::{
     Event, Outcome, Rejection, Request,
-    crypto::{self, Failure},
+    crypto::Failure,
     data::{
         Call, CallOutcome, CallState, Campaign, Data, Direction, Error, Lead, LeadCounts, Recording, Seconds, Speaker,
         Turn,
     },
     environment,
-    json::{Document, Object, RawValue},
+    json::{Document, Object},
     kind,
     remarks::{self, Remarks},
     time::Time,
@@ -18,23 +18,11 @@ use callfeed_plugin::{
 
 use crate::{
     DurationUnit, Options,
-    event::{NAME_KEYS, Name, TRANSFER_KEYS},
+    event::{NAME_KEYS, Name, TRANSFER_KEYS, is_over},
 };
 
 /// Members in which the time of something that is no call may be; the vendor documents none.
 const MOMENT_KEYS: [&str; 3] = ["timestamp", "occurred_at", "updated_at"];
-
-/// Members that tell how far a campaign or a lead has come.
-const PROGRESS_KEYS: [&str; 8] = [
-    "status",
-    "old_status",
-    "new_status",
-    "reason",
-    "total_leads",
-    "completed_leads",
-    "failed_leads",
-    "pending_leads",
-];
 
 /// How far a stated duration may be from the one between two times before it is remarked upon.
 const TOLERANCE_SECONDS: f64 = 60.0;
@@ -55,13 +43,22 @@ pub(crate) fn map(request: &Request, payload: Option<&str>) -> Result<Outcome, R
     let mut body = document.object()?;
     let name = Name::of(request, bound, &body);
     let kind = name.kind();
-    let identity = Identity::of(&name, kind, &body)?;
+    let identity = Identity::of(&name, kind, &body, &document)?;
     let moment = moment(kind, &body);
+
+    let mut remarks = Remarks::default();
+    if name.url_overruled {
+        remarks.add("event", "url-does-not-fit");
+    }
 
     // Kept whole where the plugin has no idea what it is.
     if kind == kind::PROVIDER_OTHER {
+        let remarks = remarks.into_raw();
+        if let Some(remarks) = &remarks {
+            body.add(remarks::KEY, remarks);
+        }
         let data = Data {
-            provider_event: (&*name.0).into(),
+            provider_event: (&*name.text).into(),
             extra: body,
             ..Data::default()
         };
@@ -69,11 +66,10 @@ pub(crate) fn map(request: &Request, payload: Option<&str>) -> Result<Outcome, R
     }
 
     for key in NAME_KEYS {
-        if body.peek_str(key).as_deref() == Some(&*name.0) {
+        if body.peek_str(key).as_deref() == Some(&*name.text) {
             body.take_str(key);
         }
     }
-    let mut remarks = Remarks::default();
     let lead = body.take_id("lead_id").map(|id| Lead { id, ..Lead::default() });
     let campaign = campaign(kind, &mut body);
     let call = (!is_campaign(kind)).then(|| call(&name, duration_unit, &mut body, &mut remarks));
@@ -84,7 +80,7 @@ pub(crate) fn map(request: &Request, payload: Option<&str>) -> Result<Outcome, R
         body.add(remarks::KEY, remarks);
     }
     let data = Data {
-        provider_event: (&*name.0).into(),
+        provider_event: (&*name.text).into(),
         call,
         campaign,
         lead,
@@ -103,21 +99,34 @@ struct Identity<'a> {
 
 impl<'a> Identity<'a> {
     /// A call goes through each of its events once, and both of the vendor's subscription systems may report it; so the
-    /// event's family and the call are all there is to it. Anything else may happen again to the same campaign or lead.
-    fn of(name: &Name, kind: &str, body: &Object<'a>) -> Result<Self, Rejection> {
+    /// event's family and the call are all there is to it. A call has one end, by whichever name it comes.
+    /// Anything else may happen again to the same campaign or lead, and what is not known is told apart by all it says.
+    fn of(name: &Name, kind: &str, body: &Object<'a>, document: &Document<'_>) -> Result<Self, Rejection> {
         let family = name.family();
         let keys: &[&str] = match kind {
             kind::PROVIDER_OTHER => &["call_id", "lead_id", "campaign_id", "id"],
             _ if is_campaign(kind) => &["campaign_id", "id"],
             _ => &["call_id"],
         };
-        let subject = keys.iter().find_map(|key| body.peek_id(key)).ok_or_else(|| {
+        let subject = keys.iter().find_map(|key| body.peek_id(key));
+        if kind == kind::PROVIDER_OTHER && (subject.is_some() || name.is_given()) {
+            let mark = document.fingerprint()?;
+            let id = match &subject {
+                Some(subject) => format!("{family}:{subject}:{mark}"),
+                None => format!("{family}:{mark}"),
+            };
+            let subject = subject.unwrap_or_else(|| id.clone().into());
+            return Ok(Self { id, subject });
+        }
+        let subject = subject.ok_or_else(|| {
             Rejection::malformed("id-missing").detail(format!("{family} without any of {}", keys.join(", ")))
         })?;
-        let id = if kind == kind::PROVIDER_OTHER || is_campaign(kind) {
-            format!("{family}:{subject}:{}", occurrence(body)?)
-        } else {
-            format!("{family}:{subject}")
+        let id = match kind {
+            _ if is_campaign(kind) => format!("{family}:{subject}:{}", occurrence(body, document)?),
+            kind::CALL_COMPLETED | kind::CALL_FAILED => format!("end:{subject}"),
+            // A call that is over and was transferred is no news of the transfer, and is not to hide the end's own.
+            kind::CALL_TRANSFERRED if is_over(body) => format!("{family}:ended:{subject}"),
+            _ => format!("{family}:{subject}"),
         };
         Ok(Self { id, subject })
     }
@@ -127,16 +136,12 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// Tells one pause of a campaign from the next: by its time or, where none is sent, by what had been reached.
-fn occurrence<'a>(body: &Object<'a>) -> Result<Cow<'a, str>, Failure> {
-    if let Some(time) = MOMENT_KEYS.into_iter().find_map(|key| body.peek_str(key)) {
-        return Ok(time);
+/// Tells one pause of a campaign from the next: by its time or, where none is sent, by all it says.
+fn occurrence<'a>(body: &Object<'a>, document: &Document<'_>) -> Result<Cow<'a, str>, Failure> {
+    match MOMENT_KEYS.into_iter().find_map(|key| body.peek_filled(key)) {
+        Some(time) => Ok(time),
+        None => document.fingerprint().map(Cow::Owned),
     }
-    let reached: Vec<&str> = PROGRESS_KEYS
-        .into_iter()
-        .map(|key| body.peek_raw(key).map_or("", RawValue::get))
-        .collect();
-    crypto::fingerprint(&reached).map(Cow::Owned)
 }
 
 fn is_campaign(kind: &str) -> bool {

@@ -109,7 +109,7 @@ fn session<'a>(name: Text<'a>, mut body: Object<'a>) -> Result<Event, Rejection>
         .ok_or_else(|| Rejection::malformed("id-missing"))?;
 
     // The vendor's page about SessionStarted prints the other event's name. A conversation of which there is nothing
-    // may therefore be one that begins; it is not reported as ended, and leaves the id of the end free for the end.
+    // may therefore be one that begins; it is not reported as ended.
     let ambiguous = name == COMPLETE && nothing_was_said(data);
     let ended = name == COMPLETE && !ambiguous;
     let mut remarks = Remarks::default();
@@ -173,7 +173,13 @@ fn session<'a>(name: Text<'a>, mut body: Object<'a>) -> Result<Event, Rejection>
     } else {
         (kind::CALL_ANSWERED, STARTED)
     };
-    let event = Event::new(kind, format!("{native}:{id}"), id).at(at).test(test);
+    // One of its own, so that it passes for neither and hides neither.
+    let key = if ambiguous {
+        format!("{COMPLETE}:ambiguous:{id}")
+    } else {
+        format!("{native}:{id}")
+    };
+    let event = Event::new(kind, key, id).at(at).test(test);
     Ok(event.data(&Data {
         provider_event: name,
         call: Some(call),
