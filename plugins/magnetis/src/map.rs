@@ -47,18 +47,10 @@ pub(crate) fn map(request: &Request) -> Result<Outcome, Rejection> {
                 .ok_or_else(|| Rejection::malformed("event-missing"))?,
         )
     };
-    let data = body.open(root).ok_or_else(|| Rejection::malformed("data-missing"))?;
-    let resource = Resource::of(root, &event, data)?;
-
-    // Kept whole where the plugin has no idea what it is.
-    let Some(kind) = resource.kind else {
-        let data = Data {
-            provider_event: event.clone(),
-            extra: body,
-            ..Data::default()
-        };
-        return Ok(Outcome::event(resource.event(kind::PROVIDER_OTHER).data(&data)));
+    let Some((resource, kind)) = Resource::of(root, &event, &mut body)? else {
+        return other(event, root, body, &document, request.received_at_ms).map(Outcome::event);
     };
+    let data = body.open(root).ok_or_else(|| Rejection::malformed("data-missing"))?;
     let mut reading = Reading {
         zone,
         international_prefix,
@@ -105,8 +97,40 @@ pub(crate) fn map(request: &Request) -> Result<Outcome, Rejection> {
     }
     let unified = Data { extra: body, ..unified };
     Ok(Outcome::event(
-        resource.event(kind).at(occurred_at.as_ref()).data(&unified),
+        resource
+            .event(kind, request.received_at_ms)
+            .at(occurred_at.as_ref())
+            .data(&unified),
     ))
+}
+
+/// An event this plugin has no name for, whole under `extra`.
+fn other<'a>(
+    name: Cow<'a, str>,
+    root: &str,
+    mut body: Object<'a>,
+    document: &Document<'_>,
+    received_at_ms: u64,
+) -> Result<Event, Rejection> {
+    let mut id = format!("{name}:{}", document.fingerprint()?);
+    let is_test = name == TEST;
+    if is_test {
+        id = pressed(&id, received_at_ms);
+    }
+    let about = body.open(root).and_then(|data| data.peek_id(id_key(root)));
+    let subject = about.map_or_else(|| id.clone(), Cow::into_owned);
+    let event = Event::new(kind::PROVIDER_OTHER, id, subject).test(is_test);
+    Ok(event.data(&Data {
+        provider_event: name,
+        extra: body,
+        ..Data::default()
+    }))
+}
+
+/// The id of a test. The console sends the same sample whenever its button is pressed, and who presses it again wants
+/// to see it again; a test that the vendor repeats by itself, for want of an answer, therefore counts twice.
+fn pressed(id: &str, received_at_ms: u64) -> String {
+    format!("{id}:{received_at_ms}")
 }
 
 /// The body as a JSON document, also where it is a form: nested as PHP nests it, and a variable that holds JSON opened.
@@ -134,28 +158,42 @@ fn text(request: &Request) -> Result<Cow<'_, str>, Rejection> {
 struct Resource<'e, 'a> {
     event: &'e str,
     id: Cow<'a, str>,
-    /// The unified type; `None` for an event or a resource of another name.
-    kind: Option<&'static str>,
 }
 
 impl<'e, 'a> Resource<'e, 'a> {
-    fn of(root: &str, event: &'e str, data: &mut Object<'a>) -> Result<Self, Rejection> {
-        let id = data
-            .peek_id(id_key(root))
-            .ok_or_else(|| Rejection::malformed("id-missing"))?;
-        let kind = match event {
-            "call:ringing" => Some(kind::CALL_RINGING),
-            "call:completed" | LEGACY => Some(ended(data)),
-            "call:missed" => Some(kind::CALL_MISSED),
-            "email:received" => Some(kind::EMAIL_RECEIVED),
-            "lead:created" => Some(kind::LEAD_CREATED),
-            // The console sends a sample of any resource under this one name.
-            TEST if id.starts_with("call-") => Some(ended(data)),
-            TEST if id.starts_with("email-") => Some(kind::EMAIL_RECEIVED),
-            TEST if id.starts_with("lead-") => Some(kind::LEAD_CREATED),
-            _ => None,
+    /// With its unified type; `None` for an event or a resource of another name.
+    fn of(root: &str, event: &'e str, body: &mut Object<'a>) -> Result<Option<(Self, &'static str)>, Rejection> {
+        let is_known = matches!(
+            event,
+            "call:ringing" | "call:completed" | "call:missed" | "email:received" | "lead:created"
+        ) || root == LEGACY;
+        let Some(data) = body.open(root) else {
+            return if is_known {
+                Err(Rejection::malformed("data-missing"))
+            } else {
+                Ok(None)
+            };
         };
-        Ok(Self { event, id, kind })
+        let Some(id) = data.peek_id(id_key(root)) else {
+            return if is_known {
+                Err(Rejection::malformed("id-missing"))
+            } else {
+                Ok(None)
+            };
+        };
+        let kind = match event {
+            "call:ringing" => kind::CALL_RINGING,
+            "call:completed" | LEGACY => ended(data),
+            "call:missed" => kind::CALL_MISSED,
+            "email:received" => kind::EMAIL_RECEIVED,
+            "lead:created" => kind::LEAD_CREATED,
+            // The console sends a sample of any resource under this one name.
+            TEST if id.starts_with("call-") => ended(data),
+            TEST if id.starts_with("email-") => kind::EMAIL_RECEIVED,
+            TEST if id.starts_with("lead-") => kind::LEAD_CREATED,
+            _ => return Ok(None),
+        };
+        Ok(Some((Self { event, id }, kind)))
     }
 
     fn is_test(&self) -> bool {
@@ -163,13 +201,19 @@ impl<'e, 'a> Resource<'e, 'a> {
     }
 
     /// A missed call may be reported twice, as missed and as completed: that is one event.
-    fn event(&self, kind: &str) -> Event {
+    fn event(&self, kind: &str, received_at_ms: u64) -> Event {
         let name = if kind == kind::CALL_MISSED && self.event == "call:completed" {
             "call:missed"
         } else {
             self.event
         };
-        Event::new(kind, format!("{name}:{}", self.id), &*self.id).test(self.is_test())
+        let id = format!("{name}:{}", self.id);
+        let id = if self.is_test() {
+            pressed(&id, received_at_ms)
+        } else {
+            id
+        };
+        Event::new(kind, id, &*self.id).test(self.is_test())
     }
 }
 
