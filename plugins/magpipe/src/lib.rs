@@ -10,7 +10,7 @@ use callfeed_plugin::{
     Descriptor, Event, Outcome, Provider, Rejection, Request, SecretSpec, Verdict,
     crypto::{self, Part},
     data::{Agent, Call, CallState, Channel, Chat, Data, Direction, Media, Message, Party, Speaker, Text, Turn},
-    encoding,
+    encoding, environment,
     json::{Document, Object},
     kind, register,
     time::Time,
@@ -19,6 +19,24 @@ use callfeed_plugin::{
 const SIGNATURE: &str = "x-magpipe-signature";
 /// Present on calls of an agent's custom functions, which sign another text and are no events.
 const FUNCTION_TIMESTAMP: &str = "x-magpipe-timestamp";
+
+/// The one event that the vendor never signs.
+const UNSIGNED: &str = "whatsapp.received";
+
+const OPTIONS_SCHEMA: &str = r#"{
+  "type": "object",
+  "additionalProperties": false,
+  "properties": {
+    "unsigned": {
+      "description": "The events taken without a signature, on a route with allow_unsigned. Unless set, forwarded WhatsApp messages alone, which are never signed; \"*\" takes all. Anybody can post what is named here, and a forged call hides the real one of the same id.",
+      "type": "array",
+      "items": { "type": "string", "minLength": 1 },
+      "maxItems": 16,
+      "uniqueItems": true,
+      "default": ["whatsapp.received"]
+    }
+  }
+}"#;
 
 /// The plugin.
 pub struct Magpipe;
@@ -39,6 +57,7 @@ impl Provider for Magpipe {
             .event("sms.sent", kind::MESSAGE_SENT)
             .event("chat.session.completed", kind::CHAT_COMPLETED)
             .event("*", kind::PROVIDER_OTHER)
+            .options_schema(OPTIONS_SCHEMA)
             .extra("documentation", "https://docs.magpipe.ai/features/webhooks")
     }
 
@@ -46,6 +65,10 @@ impl Provider for Magpipe {
         let Some(header) = request.header(SIGNATURE) else {
             if request.header(FUNCTION_TIMESTAMP).is_some() {
                 return Err(Rejection::unauthenticated("custom-function"));
+            }
+            if !may_be_unsigned(request)? {
+                return Err(Rejection::unauthenticated("signature-missing")
+                    .detail("an event that the option `unsigned` does not name"));
             }
             // For the gateway to judge: it refuses this unless the route allows unsigned webhooks.
             return Ok(Verdict::authentic("unsigned"));
@@ -79,6 +102,23 @@ impl Provider for Magpipe {
         };
         Ok(Outcome::event(event))
     }
+}
+
+fn may_be_unsigned(request: &Request) -> Result<bool, Rejection> {
+    let options = environment::options_json();
+    let options = Document::parse(&options)?;
+    let named = options.object()?.take_str_list("unsigned");
+    let allows = |event: &str| match &named {
+        Some(named) => named.iter().any(|name| name == event || name == "*"),
+        None => event == UNSIGNED,
+    };
+    let document = request.json();
+    let event = match &document {
+        Ok(document) => document.object().ok().and_then(|body| body.peek_str("event")),
+        Err(_) => None,
+    };
+    // What names no event is nothing that could be allowed.
+    Ok(event.is_some_and(|event| allows(&event)))
 }
 
 fn call_completed<'a>(name: Text<'a>, mut body: Object<'a>) -> Result<Event, Rejection> {
