@@ -9,7 +9,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::{self, Checked, Problems},
+    config::{self, Checked, Problems, Refused},
     telemetry,
 };
 
@@ -78,7 +78,17 @@ struct ConfigFile {
 impl ConfigFile {
     /// Reads the file, or says everything that is wrong with it.
     fn load(&self) -> Result<Checked, Failure> {
-        config::load(&self.path).map_err(Failure::Config)
+        self.read().map_err(|refused| Failure::Config(refused.problems))
+    }
+
+    /// Reads the file for who can find further problems in it.
+    fn read(&self) -> Result<Checked, Refused> {
+        config::load(&self.path)
+    }
+
+    /// Reads where events are kept and nothing else, so that no secret is needed to see them.
+    fn store(&self) -> Result<config::Store, Failure> {
+        config::load_store(&self.path).map_err(Failure::Config)
     }
 }
 

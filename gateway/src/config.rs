@@ -2,7 +2,7 @@
 //!
 //! `raw` reads the file's shape and remembers every line; `check` turns one into the other and collects every
 //! problem on the way. What the plugins know (that a provider exists, the names of its secrets, its options) is
-//! checked where they are loaded, and reported with [`Checked::refuse`] into the same list.
+//! checked where they are loaded, and reported with [`Checked::refuse`] or [`Refused::refuse`] into the same list.
 
 mod check;
 mod problem;
@@ -19,8 +19,8 @@ use std::{
 };
 
 pub use self::{
-    check::{load, parse},
-    problem::{Checked, Problem, Problems, Severity},
+    check::{load, load_store, parse},
+    problem::{Checked, Problem, Problems, Readable, Refused, Severity},
 };
 
 /// A whole configuration.

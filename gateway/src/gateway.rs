@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::Admin,
-    config::{Config, Problem},
+    config::{self, Checked, Config, Limits, Problem, Problems, Refused},
     inbound::{self, Inbound, Listener, Route, Routes},
     outbound::{self, Outbound},
     plugin::{Grant, Plugins, Runtime},
@@ -31,55 +31,90 @@ const LAST_TASKS: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Prepared {
     pub config: Config,
+    /// What is worth a word all the same.
+    pub warnings: Vec<Problem>,
     pub plugins: Plugins,
     runtime: Arc<Runtime>,
     routes: Routes,
 }
 
 impl Prepared {
-    /// Loads every plugin and holds every route against its plugin.
+    /// Loads every plugin and holds every route against its plugin; also those of a configuration that is refused
+    /// already, so that everything wrong with it is said at once.
     ///
     /// # Errors
     ///
-    /// Every problem found.
-    pub async fn new(config: Config) -> Result<Self, Vec<Problem>> {
-        let runtime = Runtime::new(&config.limits).map_err(|error| {
-            vec![Problem::new(
-                0,
-                "limits",
-                error.to_string(),
-                "lower limits.plugins_in_flight or limits.plugin_memory",
-            )]
-        })?;
-        let plugins = runtime.load(&config.plugins).await?;
-        let mut routes = Routes::default();
-        let mut problems = Vec::new();
-        for route in &config.routes {
-            let Some(plugin) = plugins.get(&route.provider) else {
-                let known: Vec<_> = plugins.keys().map(String::as_str).collect();
+    /// Every problem found, those of the file's reading included.
+    pub async fn new(read: Result<Checked, Refused>) -> Result<Self, Problems> {
+        match read {
+            Ok(checked) => {
+                let config = &checked.config;
+                let found = examine(&config.limits, &config.plugins, &config.routes, |_| true).await;
+                let (runtime, plugins, grants) = found.map_err(|problems| checked.refuse(problems))?;
+                let mut routes = Routes::default();
+                for (route, grant) in config.routes.iter().zip(grants) {
+                    routes.insert(&route.path, Route::new(route, grant, &config.server));
+                }
+                Ok(Self {
+                    config: checked.config,
+                    warnings: checked.warnings,
+                    plugins,
+                    runtime: Arc::new(runtime),
+                    routes,
+                })
+            }
+            Err(refused) => {
+                let part = &refused.readable;
+                let missing = |name: &str| part.whole && !part.plugins_unreadable.iter().any(|known| known == name);
+                let found = examine(&part.limits, &part.plugins, &part.routes, missing).await;
+                Err(refused.refuse(found.err().unwrap_or_default()))
+            }
+        }
+    }
+}
+
+/// Loads the plugins and grants each route its own, in order. `missing` tells of a plugin that is neither built in nor
+/// named by `plugins` whether it is really not there.
+async fn examine(
+    limits: &Limits,
+    plugins: &[config::Plugin],
+    routes: &[config::Route],
+    missing: impl Fn(&str) -> bool,
+) -> Result<(Runtime, Plugins, Vec<Grant>), Vec<Problem>> {
+    let runtime = Runtime::new(limits).map_err(|error| {
+        vec![Problem::new(
+            0,
+            "limits",
+            error.to_string(),
+            "lower limits.plugins_in_flight or limits.plugin_memory",
+        )]
+    })?;
+    let (loaded, mut problems) = runtime.load(plugins).await;
+    let mut grants = Vec::with_capacity(routes.len());
+    for route in routes {
+        let Some(plugin) = loaded.get(&route.provider) else {
+            // One that did not load has been reported with its own block.
+            let named = plugins.iter().any(|plugin| plugin.name == route.provider);
+            if !named && missing(&route.provider) {
+                let known: Vec<_> = loaded.keys().map(String::as_str).collect();
                 problems.push(Problem::new(
                     route.line,
                     format!("route[{}].provider", route.name),
                     format!("there is no plugin {:?}", route.provider),
                     format!("use one of {}, or name a file in a [[plugin]] block", known.join(", ")),
                 ));
-                continue;
-            };
-            match Grant::new(Arc::clone(plugin), route) {
-                Ok(grant) => routes.insert(&route.path, Route::new(route, grant, &config.server)),
-                Err(found) => problems.extend(found),
             }
+            continue;
+        };
+        match Grant::new(Arc::clone(plugin), route) {
+            Ok(grant) => grants.push(grant),
+            Err(found) => problems.extend(found),
         }
-        if problems.is_empty() {
-            Ok(Self {
-                config,
-                plugins,
-                runtime: Arc::new(runtime),
-                routes,
-            })
-        } else {
-            Err(problems)
-        }
+    }
+    if problems.is_empty() {
+        Ok((runtime, loaded, grants))
+    } else {
+        Err(problems)
     }
 }
 

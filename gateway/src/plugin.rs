@@ -68,6 +68,15 @@ impl Descriptor {
     pub(crate) fn secret(&self, name: &str) -> Option<&SecretSpec> {
         self.secrets.iter().find(|spec| spec.name == name)
     }
+
+    /// Name and JSON Schema of every option.
+    pub fn options(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let properties = self.options_schema["properties"].as_object();
+        properties
+            .into_iter()
+            .flatten()
+            .map(|(name, schema)| (name.as_str(), schema))
+    }
 }
 
 /// The provider's own name of an event and the unified type it becomes.

@@ -18,16 +18,17 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let file = display(&args.config.path);
-    let checked = match args.config.load() {
-        Ok(checked) => checked,
-        Err(Failure::Config(problems)) => return Err(report(problems, args.json)),
-        Err(other) => return Err(other),
-    };
-    let prepared = match Prepared::new(checked.config.clone()).await {
+    let mut read = args.config.read();
+    // Nothing is created, so compiled plugins are not kept either.
+    match &mut read {
+        Ok(checked) => checked.config.limits.plugin_cache = None,
+        Err(refused) => refused.readable.limits.plugin_cache = None,
+    }
+    let prepared = match Prepared::new(read).await {
         Ok(prepared) => prepared,
-        Err(problems) => return Err(report(checked.refuse(problems), args.json)),
+        Err(problems) => return Err(report(problems, args.json)),
     };
-    let warnings = &checked.warnings;
+    let warnings = &prepared.warnings;
     let config = &prepared.config;
     if args.json {
         let routes: Vec<_> = config

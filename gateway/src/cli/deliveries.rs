@@ -101,7 +101,7 @@ struct List {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let file = &args.config;
-    let history = async || Ok::<_, Failure>(History::open(&file.load()?.config.store).await?);
+    let history = async || Ok::<_, Failure>(History::open(&file.store()?).await?);
     match args.command {
         Command::List(list) => {
             let query = Query {
@@ -117,7 +117,12 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                 limit: list.limit,
                 ..Query::default()
             };
-            print(&history().await?.deliveries(query).await?, list.json);
+            let deliveries = history().await?.deliveries(query).await?;
+            print(&deliveries, list.json);
+            if !list.json && deliveries.len() == list.limit {
+                let last = deliveries.last().map_or(0, |delivery| delivery.seq);
+                say(&format!("more: --before {last}"));
+            }
             Ok(())
         }
         Command::Show { id, subscriber, json } => {

@@ -78,11 +78,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let directory = tempfile::Builder::new().prefix("callfeed-demo-").tempdir()?;
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let text = configuration(socket.local_addr()?, directory.path())?;
-    let checked = config::parse(&text, "demo", &|_| None, directory.path()).map_err(Failure::Config)?;
-    let prepared = Prepared::new(checked.config.clone())
-        .await
-        .map_err(|problems| Failure::Config(checked.refuse(problems)))?;
-    let config = checked.config;
+    let read = config::parse(&text, "demo", &|_| None, directory.path());
+    let prepared = Prepared::new(read).await.map_err(Failure::Config)?;
+    let config = prepared.config.clone();
     let gateway = Gateway::start(prepared).await?;
     let tasks = TaskTracker::new();
     let arrivals = subscribe(socket, config.subscribers[0].secrets.clone(), &tasks);

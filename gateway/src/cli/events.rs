@@ -58,7 +58,7 @@ struct List {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let history = History::open(&args.config.load()?.config.store).await?;
+    let history = History::open(&args.config.store()?).await?;
     match args.command {
         Command::List(list) => {
             let query = Query {

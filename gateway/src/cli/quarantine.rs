@@ -41,7 +41,7 @@ enum Command {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let history = History::open(&args.config.load()?.config.store).await?;
+    let history = History::open(&args.config.store()?).await?;
     match args.command {
         Command::List { before, limit, json } => {
             let table = Table::new(&[

@@ -14,13 +14,10 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let checked = args.config.load()?;
-    for warning in &checked.warnings {
+    let prepared = Prepared::new(args.config.read()).await.map_err(Failure::Config)?;
+    for warning in &prepared.warnings {
         tracing::warn!("{warning}");
     }
-    let prepared = Prepared::new(checked.config.clone())
-        .await
-        .map_err(|problems| Failure::Config(checked.refuse(problems)))?;
     // Before the sockets: a stop that arrives while the gateway starts must be seen.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

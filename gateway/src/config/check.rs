@@ -18,7 +18,9 @@ use rustls::{
 };
 
 use super::{
-    Admin, Checked, Config, Limits, Location, Plugin, Problem, Problems, Server, Store, Subscriber, Tls, days,
+    Admin, Checked, Config, Limits, Location, Plugin, Problem, Problems, Readable, Refused, Route, Server, Store,
+    Subscriber, Tls, days,
+    problem::Source,
     raw::{Document, Report, Table, Value, is_name, print_duration, quote},
     secret::{self, Literal, Surroundings, read_file, warn_if_readable_by_others},
 };
@@ -38,31 +40,59 @@ const PEM_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 ///
 /// Every problem of the file at once, or the one that kept it from being read.
-pub fn load(path: &Path) -> Result<Checked, Problems> {
+pub fn load(path: &Path) -> Result<Checked, Refused> {
     let file_name = path.to_string_lossy();
-    let unreadable = |line, message: String, remedy: &str| {
-        Err(Problems::new(
-            file_name.to_string(),
-            vec![Problem::new(line, "", message, remedy)],
-        ))
+    match text_of(path) {
+        Ok(text) => parse(&text, &file_name, &|name| std::env::var(name).ok(), base_dir(path)),
+        Err(problem) => Err(Refused {
+            problems: Problems::new(file_name.to_string(), vec![problem]),
+            readable: Readable::default(),
+            source: Source {
+                file: file_name.to_string(),
+                ..Source::default()
+            },
+        }),
+    }
+}
+
+/// Reads `[store]` alone: for who wants what was kept, and needs no secret for it.
+///
+/// # Errors
+///
+/// Every problem of the file's syntax and of `[store]`, or the one that kept the file from being read.
+pub fn load_store(path: &Path) -> Result<Store, Problems> {
+    let file_name = path.to_string_lossy();
+    let text = text_of(path).map_err(|problem| Problems::new(file_name.to_string(), vec![problem]))?;
+    let around = Surroundings {
+        env: &|_| None,
+        base_dir: base_dir(path),
     };
-    let bytes = match read_file(path, CONFIG_BYTES_MAX) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let remedy = "name another file with --config; config.example.toml shows every key";
-            return unreadable(0, format!("cannot be read: {error}"), remedy);
-        }
-    };
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-            return unreadable(line, "is not UTF-8".to_owned(), "save the file as UTF-8");
-        }
-    };
-    let base_dir = path.parent().unwrap_or(Path::new(""));
-    parse(&text, &file_name, &|name| std::env::var(name).ok(), base_dir)
+    let document = Document::parse(&text);
+    let store = document.read_section("store", |t| store(t, &around));
+    let failed = document.report().has_errors();
+    let (problems, _) = document.finish();
+    if failed {
+        Err(Problems::new(file_name.to_string(), problems))
+    } else {
+        Ok(store)
+    }
+}
+
+/// Relative paths in the file start here.
+fn base_dir(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn text_of(path: &Path) -> Result<String, Problem> {
+    let bytes = read_file(path, CONFIG_BYTES_MAX).map_err(|error| {
+        let remedy = "name another file with --config; config.example.toml shows every key";
+        Problem::new(0, "", format!("cannot be read: {error}"), remedy)
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Problem::new(line, "", "is not UTF-8", "save the file as UTF-8")
+    })
 }
 
 /// Checks a configuration: `file_name` is for messages, `env` looks up the environment, relative paths start at
@@ -76,25 +106,30 @@ pub fn parse(
     file_name: &str,
     env: &dyn Fn(&str) -> Option<String>,
     base_dir: &Path,
-) -> Result<Checked, Problems> {
+) -> Result<Checked, Refused> {
     let document = Document::parse(text);
-    let config = document.read(|root| config(root, &Surroundings { env, base_dir }));
+    let (config, readable) = document.read(|root| config(root, &Surroundings { env, base_dir }));
     let failed = document.report().has_errors();
     let (problems, lines) = document.finish();
-    let problems = Problems::new(file_name.to_owned(), problems);
+    let file = file_name.to_owned();
+    let problems = Problems::new(file.clone(), problems);
+    let source = Source { file, lines };
     match config {
         Some(config) if !failed => Ok(Checked {
             config,
             warnings: problems.into_vec(),
-            file: file_name.to_owned(),
-            lines,
+            source,
         }),
-        _ => Err(problems),
+        _ => Err(Refused {
+            problems,
+            readable,
+            source,
+        }),
     }
 }
 
-/// `None` or a problem in the report, or both, when something is wrong.
-pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<Config> {
+/// A configuration that counts only when the report has no error, and what can be read of it in any case.
+pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> (Option<Config>, Readable) {
     let server = root.section("server", |t| server(t, around));
     let admin = root.section("admin", |t| admin(t, around));
     let store = root.section("store", |t| store(t, around));
@@ -104,6 +139,7 @@ pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<
     limits
         .plugin_cache
         .get_or_insert_with(|| file.with_file_name("plugin-cache"));
+    check_cache(&limits, root.report());
 
     let [mut plugin_names, mut route_names, mut subscriber_names] = <[Names; 3]>::default();
     let plugins = root.blocks("plugin", |t| plugin(t, &mut plugin_names, around));
@@ -127,15 +163,42 @@ pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> Option<
     }
     check_retention(&store, subscribers.iter().flatten().flatten(), report);
 
-    Some(Config {
-        server,
-        admin,
-        store,
-        limits,
-        plugins: plugins?.into_iter().collect::<Option<_>>()?,
-        routes: routes?.into_iter().collect::<Option<_>>()?,
-        subscribers: subscribers?.into_iter().collect::<Option<_>>()?,
-    })
+    let readable = readable(&limits, &plugins, &routes, &plugin_names, report);
+    let config = || {
+        Some(Config {
+            server,
+            admin,
+            store,
+            limits,
+            plugins: plugins?.into_iter().collect::<Option<_>>()?,
+            routes: routes?.into_iter().collect::<Option<_>>()?,
+            subscribers: subscribers?.into_iter().collect::<Option<_>>()?,
+        })
+    };
+    (config(), readable)
+}
+
+fn readable(
+    limits: &Limits,
+    plugins: &Option<Vec<Option<Plugin>>>,
+    routes: &Option<Vec<Option<Route>>>,
+    plugin_names: &Names,
+    report: &Report,
+) -> Readable {
+    let plugins: Vec<Plugin> = plugins.iter().flatten().flatten().cloned().collect();
+    let is_read = |name: &str| plugins.iter().any(|plugin| plugin.name == name);
+    let unreadable = plugin_names.iter().filter(|name| !is_read(name));
+    let routes = routes.iter().flatten().flatten();
+    Readable {
+        limits: limits.clone(),
+        plugins_unreadable: unreadable.map(str::to_owned).collect(),
+        routes: routes
+            .filter(|route| !report.is_doubtful(route.line))
+            .cloned()
+            .collect(),
+        plugins,
+        whole: report.is_whole(),
+    }
 }
 
 fn server(t: &mut Table<'_>, around: &Surroundings<'_>) -> Server {
@@ -256,6 +319,21 @@ fn limits(t: &mut Table<'_>, around: &Surroundings<'_>) -> Limits {
             .and_then(|value| Some(around.resolve(value.text()?))),
     }
 }
+
+/// Compiled code that lies there is run, so nobody else may be able to put it there.
+#[cfg(unix)]
+fn check_cache(limits: &Limits, report: &Report) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Some(directory) = &limits.plugin_cache else { return };
+    if std::fs::metadata(directory).is_ok_and(|metadata| metadata.permissions().mode() & 0o022 != 0) {
+        let message = format!("others may write to {}", quote(&directory.to_string_lossy()));
+        let remedy = format!("chmod 700 {}", directory.display());
+        report.problem("limits.plugin_cache", message, remedy);
+    }
+}
+
+#[cfg(not(unix))]
+fn check_cache(_: &Limits, _: &Report) {}
 
 fn plugin(t: &mut Table<'_>, names: &mut Names, around: &Surroundings<'_>) -> Option<Plugin> {
     let name = names.take(t);

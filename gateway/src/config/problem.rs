@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, raw::Lines};
+use super::{Config, Limits, Plugin, Route, raw::Lines};
 
 /// One thing to change in the file. Never holds a secret, nor a value that may be one.
 ///
@@ -131,27 +131,78 @@ impl std::error::Error for Problems {}
 pub struct Checked {
     pub config: Config,
     pub warnings: Vec<Problem>,
-    pub(super) file: String,
-    pub(super) lines: Lines,
+    pub(super) source: Source,
 }
 
 impl Checked {
     /// The line of a path such as `route[acme].options.header`; where the file does not have it, that of the
     /// closest table around it.
     pub fn line_of(&self, path: &str) -> usize {
-        self.lines.line_of(path)
+        self.source.lines.line_of(path)
     }
 
     /// The problems found by later checks together with the warnings so far, as one list. Where the file has a
     /// problem's path, or the start of it, that is its line.
-    pub fn refuse(&self, mut problems: Vec<Problem>) -> Problems {
-        for problem in &mut problems {
-            match self.line_of(&problem.path) {
+    pub fn refuse(&self, problems: Vec<Problem>) -> Problems {
+        self.source.join(&self.warnings, problems)
+    }
+}
+
+/// A configuration the gateway cannot start with, and what could be read of it all the same, so that later checks can
+/// add to the list.
+#[derive(Debug)]
+pub struct Refused {
+    pub problems: Problems,
+    pub readable: Readable,
+    pub(super) source: Source,
+}
+
+/// The part of a refused configuration that plugins have a say in. What could not be read of a route stands at its
+/// default: good for finding further problems and for nothing else.
+#[derive(Debug, Default)]
+pub struct Readable {
+    pub limits: Limits,
+    pub plugins: Vec<Plugin>,
+    pub routes: Vec<Route>,
+    /// Names of plugins whose blocks could not be read: a route that names one is not wrong for that.
+    pub plugins_unreadable: Vec<String>,
+    /// The parser understood the whole file. Otherwise what a route refers to may be in what it did not understand.
+    pub whole: bool,
+}
+
+impl Refused {
+    /// What was wrong already together with the problems found by later checks, as one list; lines as
+    /// [`Checked::refuse`] finds them.
+    pub fn refuse(&self, problems: Vec<Problem>) -> Problems {
+        self.source.join(&self.problems.0, problems)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problems.fmt(f)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The file that problems are found in.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Source {
+    pub(super) file: String,
+    pub(super) lines: Lines,
+}
+
+impl Source {
+    fn join(&self, earlier: &[Problem], mut later: Vec<Problem>) -> Problems {
+        for problem in &mut later {
+            match self.lines.line_of(&problem.path) {
                 0 => {}
                 line => problem.line = line,
             }
         }
-        problems.extend(self.warnings.iter().cloned());
+        let mut problems = earlier.to_vec();
+        problems.append(&mut later);
         Problems::new(self.file.clone(), problems)
     }
 }

@@ -83,6 +83,18 @@ impl<'a> Document<'a> {
         &self.report
     }
 
+    /// Reads one section and nothing around it.
+    pub(super) fn read_section<R>(&self, key: &'static str, read: impl FnOnce(&mut Table<'_>) -> R) -> R {
+        let mut root = Table {
+            entries: Some(&self.root),
+            path: String::new(),
+            shape: String::new(),
+            known: Vec::new(),
+            report: &self.report,
+        };
+        root.section(key, read)
+    }
+
     /// Every problem found, in no order, and the lines for later ones.
     pub(super) fn finish(self) -> (Vec<Problem>, Lines) {
         (self.report.problems.into_inner(), self.report.lines)
@@ -113,9 +125,17 @@ impl Report {
     }
 
     fn push(&self, problem: Problem) {
-        if !self.doubtful.iter().any(|block| block.contains(&problem.line)) {
+        if !self.is_doubtful(problem.line) {
             self.problems.borrow_mut().push(problem);
         }
+    }
+
+    pub(super) fn is_doubtful(&self, line: usize) -> bool {
+        self.doubtful.iter().any(|block| block.contains(&line))
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
     }
 
     pub(super) fn line_of(&self, path: &str) -> usize {

@@ -28,7 +28,7 @@ fn env(name: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
-fn parse_text(text: &str) -> Result<Checked, Problems> {
+fn parse_text(text: &str) -> Result<Checked, Refused> {
     parse(text, "callfeed.toml", &env, Path::new(""))
 }
 

@@ -54,12 +54,9 @@ impl Runtime {
         Arc::new(Semaphore::new((all - all / 4).max(1)))
     }
 
-    /// Loads the built-in plugins and those of the configuration.
-    ///
-    /// # Errors
-    ///
-    /// Every third-party plugin that cannot be loaded, as problems of the configuration.
-    pub async fn load(&self, plugins: &[config::Plugin]) -> Result<Plugins, Vec<Problem>> {
+    /// Loads the built-in plugins and those of the configuration: the ones that can be, and a problem of the
+    /// configuration for each that cannot.
+    pub async fn load(&self, plugins: &[config::Plugin]) -> (Plugins, Vec<Problem>) {
         let mut loaded = Plugins::new();
         let mut problems = Vec::new();
         for (name, wasm) in builtin::PLUGINS {
@@ -74,6 +71,15 @@ impl Runtime {
             }
         }
         for plugin in plugins {
+            if builtin::PLUGINS.iter().any(|(name, _)| *name == plugin.name) {
+                problems.push(Problem::new(
+                    plugin.line,
+                    format!("plugin[{}].name", plugin.name),
+                    "is the name of a built-in plugin",
+                    "choose another, and name it as the provider of its routes",
+                ));
+                continue;
+            }
             let result = match load::read_file(&plugin.path, self.limits.plugin_file_bytes) {
                 Ok(wasm) => load::compile(self, &plugin.name, &wasm).await,
                 Err(error) => Err(error),
@@ -91,7 +97,7 @@ impl Runtime {
                 )),
             }
         }
-        if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+        (loaded, problems)
     }
 
     /// Asks a plugin to describe itself, under the same bounds as a webhook.

@@ -6,10 +6,11 @@ use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::header::HeaderName;
+use jsonschema::error::ValidationErrorKind;
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde_json::Value;
 
-use super::Plugin;
+use super::{Descriptor, Plugin};
 use crate::config::{Problem, Route, Secret};
 
 /// What stands where a secret stood.
@@ -148,11 +149,8 @@ impl Grant {
         }
         if !route.allow_unsigned {
             for spec in descriptor.secrets.iter().filter(|spec| spec.required) {
-                if !route
-                    .secrets
-                    .iter()
-                    .any(|(name, values)| *name == spec.name && !values.is_empty())
-                {
+                // One without a value is there and could not be read, which the configuration reports.
+                if !route.secrets.iter().any(|(name, _)| *name == spec.name) {
                     problem(
                         ".secrets",
                         format!("{} needs the secret {:?}", descriptor.display_name, spec.name),
@@ -172,12 +170,17 @@ impl Grant {
             );
         }
         for error in plugin.options_schema.iter_errors(&route.options) {
-            let at = error.instance_path().to_string().replace('/', ".");
-            problem(
-                &format!(".options{at}"),
-                error.to_string(),
-                format!("`callfeed check` lists the options of {}", descriptor.display_name),
-            );
+            let at = format!(".options{}", error.instance_path().to_string().replace('/', "."));
+            match error.kind() {
+                ValidationErrorKind::AdditionalProperties { unexpected } => {
+                    for name in unexpected {
+                        let message = format!("{} has no option of this name", descriptor.display_name);
+                        problem(&format!("{at}.{name}"), message, known_options(descriptor));
+                    }
+                }
+                // Masked: an option's value may be a secret in the wrong place.
+                _ => problem(&at, error.masked().to_string(), known_options(descriptor)),
+            }
         }
         let mut headers = Vec::new();
         for entry in &descriptor.headers {
@@ -237,6 +240,15 @@ impl Grant {
             .iter()
             .find(|(known, keys)| known == name && !keys.is_empty())?;
         Some(keys)
+    }
+}
+
+fn known_options(descriptor: &Descriptor) -> String {
+    let names: Vec<_> = descriptor.options().map(|(name, _)| name).collect();
+    if names.is_empty() {
+        "remove it: there are no options".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
     }
 }
 

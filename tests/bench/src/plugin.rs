@@ -76,10 +76,8 @@ impl Wasm {
         fs::write(&file, gateway::configuration(server::free_address()?, "unused.db", &[]))?;
         let config = config::load(&file)?.config;
         let runtime = Runtime::new(&config.limits)?;
-        let plugins = runtime
-            .load(&[])
-            .await
-            .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        let (plugins, problems) = runtime.load(&[]).await;
+        ensure!(problems.is_empty(), "{problems:?}");
         let route = config.routes.first().context("the configuration has a route")?;
         let plugin = plugins.get(&route.provider).context("the plugin is built in")?;
         let grant = Grant::new(Arc::clone(plugin), route).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;

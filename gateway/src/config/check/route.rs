@@ -56,12 +56,13 @@ pub(super) fn read(
         let urls = value.items().into_iter().filter_map(|value| told_url(&value));
         urls.collect()
     });
+    // What is wrong has been reported and refuses the whole; the rest of the route can still be held against its plugin.
     Some(Route {
         name: name?,
-        path: path?,
+        path: path.unwrap_or_default(),
         provider: provider?,
-        secrets: secrets.unwrap_or_else(|| Some(Vec::new()))?,
-        options: options.unwrap_or_else(|| Some(serde_json::json!({})))?,
+        secrets: secrets.flatten().unwrap_or_default(),
+        options: options.flatten().unwrap_or_else(|| serde_json::json!({})),
         allow_unsigned,
         allow_hmac,
         urls: urls.unwrap_or_default(),
