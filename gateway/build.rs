@@ -32,19 +32,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("cargo::rerun-if-env-changed=CALLFEED_PLUGINS_DIR");
 
-    let components = match env::var_os("CALLFEED_PLUGINS_DIR") {
-        Some(prebuilt) => PathBuf::from(prebuilt),
-        None => build(root, &out)?,
-    };
-    fs::write(out.join("builtin.rs"), list(root, &components)?)?;
+    match env::var_os("CALLFEED_PLUGINS_DIR") {
+        Some(prebuilt) => {
+            println!("cargo::rerun-if-changed={}", Path::new(&prebuilt).display());
+            keep(Path::new(&prebuilt), &out)?;
+        }
+        None => {
+            let target_dir = target_dir(&out)?;
+            // Several checkouts may share a target folder: none may build its own between another's build and copy.
+            let turn = fs::File::create(target_dir.join(".callfeed-plugins"))?;
+            turn.lock()?;
+            // Not the outer cargo's folder, whose lock it holds, and not OUT_DIR, which every profile has of its own.
+            keep(&build(root, &target_dir.join("plugins"))?, &out)?;
+        }
+    }
+    fs::write(out.join("builtin.rs"), list(root, &out)?)?;
     Ok(())
 }
 
 /// Runs a second cargo for the other target and returns the folder with its components.
-fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
+fn build(root: &Path, target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     ensure_target()?;
-    // Not the outer cargo's folder, whose lock it holds, and not OUT_DIR, which every profile has of its own.
-    let target_dir = target_dir(out)?.join("plugins");
     let mut cargo = Command::new(env::var_os("CARGO").ok_or("cargo sets CARGO for build scripts")?);
     cargo.current_dir(root).args([
         "build",
@@ -55,7 +63,7 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
         "--locked",
         "--target-dir",
     ]);
-    cargo.arg(&target_dir);
+    cargo.arg(target_dir);
     for provider in PROVIDERS {
         cargo.args(["-p", &format!("callfeed-plugin-{provider}")]);
     }
@@ -79,11 +87,21 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     if !status.success() {
         return Err(format!(
             "the plugins did not build (above says why). By hand: cargo build --profile plugin --target {TARGET} -p \
-             callfeed-plugin-magpipe"
+             callfeed-plugin-magpipe. If something could not be downloaded: cargo fetch, once while online"
         )
         .into());
     }
     Ok(target_dir.join(TARGET).join("plugin"))
+}
+
+/// Copies the components to where they stay: what is embedded must not change or vanish under a later compile.
+fn keep(components: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    for provider in PROVIDERS {
+        let component = components.join(format!("{provider}.wasm"));
+        fs::copy(&component, out.join(format!("{provider}.wasm")))
+            .map_err(|error| format!("{} cannot be copied: {error}", component.display()))?;
+    }
+    Ok(())
 }
 
 /// The folder that cargo builds into: `<target>/<profile>/build/<package>/out`, five levels down when cross-compiling.
@@ -142,14 +160,7 @@ fn list(root: &Path, components: &Path) -> Result<String, Box<dyn Error>> {
     );
     for provider in PROVIDERS {
         let component = components.join(format!("{provider}.wasm"));
-        if !component.is_file() {
-            return Err(format!("{} is missing", component.display()).into());
-        }
-        writeln!(
-            text,
-            "    ({provider:?}, include_bytes!({:?})),",
-            component.canonicalize()?
-        )?;
+        writeln!(text, "    ({provider:?}, include_bytes!({component:?})),")?;
     }
     text.push_str(
         "];\n\n/// Provider, name and HTTP request of every sample webhook, in alphabetical order.\n\

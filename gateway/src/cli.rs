@@ -1,7 +1,8 @@
 //! The commands. Tables for people on a terminal, `--json` for programs, exit codes that mean something.
 
 use std::{
-    io::Write as _,
+    borrow::Cow,
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -151,6 +152,36 @@ fn say(line: &str) {
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
+/// Text that somebody else wrote: as it is for programs, without what would drive a terminal for people.
+fn say_foreign(text: &str) {
+    say(&for_terminal(text));
+}
+
+fn for_terminal(text: &str) -> Cow<'_, str> {
+    if std::io::stdout().is_terminal() {
+        escape(text)
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Writes control characters out, as JSON does.
+fn escape(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if harmful(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 fn say_error(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
@@ -158,4 +189,18 @@ fn say_error(line: &str) {
 /// The file's name for messages.
 fn display(path: &Path) -> String {
     path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_does_not_drive_the_terminal() {
+        assert_eq!(escape("a\tb\né"), "a\tb\né");
+        assert_eq!(
+            escape("\u{1b}]0;x\u{7}\r\u{9b}2J"),
+            "\\u001b]0;x\\u0007\\u000d\\u009b2J"
+        );
+    }
 }

@@ -293,3 +293,106 @@ async fn warn_of_removed(store: &Store, configured: &[String]) -> Result<(), sto
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    async fn problems(text: &str, directory: &std::path::Path) -> Vec<(usize, String, String)> {
+        let env = |name: &str| (name == "SET").then(|| "hunter2".to_owned());
+        let read = config::parse(text, "callfeed.toml", &env, directory);
+        let problems = Prepared::new(read).await.expect_err("it is wrong").to_string();
+        assert!(!problems.contains("hunter2"), "{problems}");
+        let problem = |line: &str| {
+            let mut parts = line.splitn(4, ':').map(str::trim);
+            let (_, line, path) = (parts.next(), parts.next()?.parse().ok()?, parts.next()?);
+            Some((line, path.to_owned(), parts.next()?.to_owned()))
+        };
+        problems.lines().filter_map(problem).collect()
+    }
+
+    #[tokio::test]
+    async fn what_the_file_and_the_plugins_find_wrong_is_one_list() {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        fs::write(directory.path().join("acme.wasm"), "not wasm").expect("it can be written to");
+        let text = r#"
+[server]
+listn = "127.0.0.1:0"
+[[plugin]]
+name = "acme"
+path = "acme.wasm"
+[[plugin]]
+name = "salpre"
+path = "acme.wasm"
+[[plugin]]
+name = "lost"
+path = "lost.wasm"
+[[route]]
+name = "a"
+provider = "magpip"
+secrets = { signing = { env = "SET" } }
+[[route]]
+name = "b"
+provider = "acme"
+secrets = { signing = { env = "SET" } }
+[[route]]
+name = "c"
+provider = "magnetis"
+secrets = { signing = { env = "SET" }, sining = { env = "UNSET" } }
+options = { canonicalization = "hunter2", colour = "hunter2" }
+[[route]]
+name = "d"
+path = "no-slash"
+provider = "lost"
+secrets = { signing = { env = "SET" } }
+[[route]]
+name = "e"
+provider = "topcalls"
+secrets = { signing = { env = "UNSET" } }
+options = { duration_unit = "hours" }
+[[subscriber]]
+name = "crm"
+url = "https://crm.example.com/"
+secrets = { env = "SET" }
+"#;
+        let problems = problems(text, directory.path()).await;
+        let found: Vec<_> = problems.iter().map(|(line, path, _)| (*line, path.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                (3, "server.listn"),
+                (6, "plugin[acme].path"),
+                (8, "plugin[salpre].name"),
+                (12, "plugin[lost].path"),
+                (15, "route[a].provider"),
+                (24, "route[c].secrets.sining"),
+                (24, "route[c].secrets.sining"),
+                (25, "route[c].options.canonicalization"),
+                (25, "route[c].options.colour"),
+                (28, "route[d].path"),
+                (34, "route[e].secrets.signing"),
+                (35, "route[e].options.duration_unit"),
+                (39, "subscriber[crm].secrets"),
+            ],
+            "{problems:#?}"
+        );
+    }
+
+    /// What a plugin is named in may be in what was not understood.
+    #[tokio::test]
+    async fn a_syntax_error_makes_no_plugin_missing() {
+        let text = "[[plugin]\nname = \"acme\"\n[[route]]\nname = \"a\"\nprovider = \"acme\"\n\
+            secrets.signing = { env = \"SET\" }\n[[route]]\nname = \"b\"\nprovider = \"magpipe\"\n\
+            secrets.sining = { env = \"SET\" }\n";
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let problems = problems(text, directory.path()).await;
+        assert!(problems.iter().any(|(line, _, _)| *line == 1), "{problems:?}");
+        assert!(problems.iter().any(|(line, ..)| *line == 10), "{problems:?}");
+        assert!(
+            problems.iter().all(|(_, path, _)| path != "route[a].provider"),
+            "{problems:?}"
+        );
+    }
+}

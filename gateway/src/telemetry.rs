@@ -20,7 +20,12 @@ pub enum Format {
 ///
 /// Does nothing when something else did so before. `default` holds unless the environment says otherwise.
 pub fn log_to_stderr(format: Format, default: &str) {
-    let filter = EnvFilter::try_from_env(LEVEL_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
+    let asked = std::env::var_os(LEVEL_VARIABLE).map(|text| filter(&text.to_string_lossy()));
+    let (filter, wrong) = match asked {
+        None => (EnvFilter::new(default), None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(wrong)) => (EnvFilter::new(default), Some(wrong)),
+    };
     let text = match format {
         Format::Auto => io::stderr().is_terminal(),
         Format::Text => true,
@@ -47,4 +52,44 @@ pub fn log_to_stderr(format: Format, default: &str) {
     };
     // The only failure is that a test or an embedding program was first.
     drop(done);
+    if let Some(wrong) = wrong {
+        tracing::warn!(
+            "{LEVEL_VARIABLE} is not understood ({wrong}), so it is {default}; write error, warn, info, debug or trace, or \
+             such as callfeed::outbound=debug,info"
+        );
+    }
+}
+
+/// Reads what the variable says, or says what is wrong with it.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for part in text.split(',').map(str::trim) {
+        // A word alone would be taken for the name of a module, and silence every other one.
+        let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
+        if !is_level && !part.contains(['=', '[']) && !part.starts_with("callfeed") {
+            return Err(format!("{part:?} is no level"));
+        }
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_or_refused() {
+        for good in [
+            "debug",
+            "WARN",
+            "off",
+            "callfeed::outbound=debug,info",
+            "callfeed::store, warn",
+        ] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for wrong in ["", "verbose", "info,verbose", "callfeed=loud", "="] {
+            assert!(filter(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,9 +1,15 @@
 //! `callfeed check`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{ConfigFile, Failure, display, say};
-use crate::{config::Problems, gateway::Prepared};
+use super::{ConfigFile, Failure, display, say, say_foreign};
+use crate::{
+    config::{Problems, Route},
+    gateway::Prepared,
+    plugin::Descriptor,
+};
+
+const DEPTH_MAX: u8 = 4;
 
 /// Reads the configuration, its secrets, certificates and plugins, and reports every problem at once with its line and
 /// remedy. Opens no socket and no store.
@@ -34,10 +40,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let routes: Vec<_> = config
             .routes
             .iter()
-            .map(|route| {
-                json!({ "name": route.name, "path": route.path,
-            "provider": route.provider, "assurance": prepared.plugins[&route.provider].descriptor.assurance.as_str() })
-            })
+            .map(|route| route_json(route, &prepared.plugins[&route.provider].descriptor))
             .collect();
         let subscribers: Vec<_> = config
             .subscribers
@@ -66,8 +69,86 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             "  {} → {} {} ({proof})",
             route.path, descriptor.display_name, descriptor.version
         ));
+        for line in takes(descriptor) {
+            say_foreign(&format!("      {line}"));
+        }
     }
     Ok(())
+}
+
+fn route_json(route: &Route, descriptor: &Descriptor) -> Value {
+    let secrets: Vec<_> = descriptor
+        .secrets
+        .iter()
+        .map(|secret| json!({ "name": secret.name, "required": secret.required, "summary": secret.summary }))
+        .collect();
+    json!({
+        "name": route.name, "path": route.path, "provider": route.provider,
+        "assurance": descriptor.assurance.as_str(), "secrets": secrets, "headers": descriptor.headers,
+        "options_schema": descriptor.options_schema,
+    })
+}
+
+/// What a route can say to its plugin, a line each: secrets and options, and the headers that are passed on.
+fn takes(descriptor: &Descriptor) -> Vec<String> {
+    let mut lines = Vec::new();
+    for secret in &descriptor.secrets {
+        let need = if secret.required { "required" } else { "optional" };
+        lines.push(format!("secret {} ({need}): {}", secret.name, secret.summary));
+    }
+    for (name, schema) in descriptor.options() {
+        let mut line = format!("option {name} ({}", kind(schema, &descriptor.options_schema, DEPTH_MAX));
+        if let Some(default) = schema.get("default") {
+            line.push_str(&format!("; default {default}"));
+        }
+        line.push(')');
+        if let Some(description) = schema["description"].as_str() {
+            line.push_str(&format!(": {description}"));
+        }
+        lines.push(line);
+    }
+    let headers: Vec<_> = descriptor
+        .headers
+        .iter()
+        .map(|entry| match entry.strip_prefix("option:/") {
+            Some(option) => format!("what option {option} names"),
+            None => entry.clone(),
+        })
+        .collect();
+    if !headers.is_empty() {
+        lines.push(format!("headers: {}", headers.join(", ")));
+    }
+    lines
+}
+
+/// What a value of this schema looks like, in a few words.
+fn kind(schema: &Value, root: &Value, depth: u8) -> String {
+    const VALUES_MAX: usize = 12;
+    // A schema may refer to itself.
+    let Some(depth) = depth.checked_sub(1) else {
+        return "any value".to_owned();
+    };
+    let schema = match schema["$ref"].as_str().and_then(|name| name.strip_prefix('#')) {
+        Some(pointer) => root.pointer(pointer).unwrap_or(schema),
+        None => schema,
+    };
+    if let Some(values) = schema["enum"].as_array() {
+        let mut shown: Vec<_> = values.iter().take(VALUES_MAX).map(Value::to_string).collect();
+        if values.len() > VALUES_MAX {
+            shown.push(format!("{} more", values.len() - VALUES_MAX));
+        }
+        return shown.join(", ");
+    }
+    if let Some(forms) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
+        let forms: Vec<_> = forms.iter().map(|form| kind(form, root, depth)).collect();
+        return forms.join(" or ");
+    }
+    match schema["type"].as_str() {
+        Some("array") => format!("list of {}", kind(&schema["items"], root, depth)),
+        Some("string") => "text".to_owned(),
+        Some(other) => other.to_owned(),
+        None => "any value".to_owned(),
+    }
 }
 
 fn report(problems: Problems, json: bool) -> Failure {

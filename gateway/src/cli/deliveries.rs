@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{ConfigFile, Failure, say, table::Table};
+use super::{ConfigFile, Failure, say, say_foreign, table::Table};
 use crate::{
     event::EventId,
     simulate,
@@ -235,6 +235,6 @@ fn show(subscriber: &str, attempt: &Attempt, json: bool) {
         say(&format!("    > {line}"));
     }
     for line in attempt.response.lines() {
-        say(&format!("    < {line}"));
+        say_foreign(&format!("    < {line}"));
     }
 }

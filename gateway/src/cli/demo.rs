@@ -75,6 +75,15 @@ struct Posted {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    // Before there is anything to clean up: a stop at any time must leave nothing behind.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = std::pin::pin!(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
     let directory = tempfile::Builder::new().prefix("callfeed-demo-").tempdir()?;
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let text = configuration(socket.local_addr()?, directory.path())?;
@@ -85,15 +94,24 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let arrivals = subscribe(socket, config.subscribers[0].secrets.clone(), &tasks);
 
-    let done = play(&args, &config, gateway.address(), arrivals).await;
-    if args.keep && done.is_ok() {
-        // Asked for before the invitation to press it is printed.
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        keep(&config, gateway.address(), gateway.admin_address(), directory.path())?;
-        interrupt.recv().await;
+    let done = tokio::select! {
+        done = play(&args, &config, gateway.address(), arrivals) => Some(done),
+        () = &mut stop => None,
+    };
+    let mut kept = Ok(());
+    if args.keep && matches!(done, Some(Ok(_))) {
+        kept = keep(&config, gateway.address(), gateway.admin_address(), directory.path());
+        if kept.is_ok() {
+            stop.await;
+        }
     }
     gateway.stop().await;
-    if done? { Ok(()) } else { Err(Failure::Silent) }
+    kept?;
+    match done {
+        Some(done) => done?.then_some(()).ok_or(Failure::Silent),
+        None if args.keep => Ok(()),
+        None => Err(anyhow::anyhow!("stopped before every event had arrived").into()),
+    }
 }
 
 /// Posts every sample, prints every arrival, and tells whether each event arrived, verified, exactly once.
@@ -106,11 +124,13 @@ async fn play(
     let feed = Feed::new(args.json);
     feed.head();
     let client = simulate::client(PATIENCE)?;
-    let mut posted = Vec::new();
+    let mut posted: Vec<Posted> = Vec::new();
+    let mut unrecognised = 0;
     let mut seen: BTreeMap<String, Vec<Arrival>> = BTreeMap::new();
     for provider in PROVIDERS {
         let samples = simulate::samples(provider);
         ensure!(!samples.is_empty(), "there is no sample webhook of {provider}");
+        let first = posted.len();
         for sample in &samples {
             posted.push(post(&client, config, address, sample).await?);
             while let Ok(arrival) = arrivals.try_recv() {
@@ -120,7 +140,10 @@ async fn play(
         }
         // Providers send again what they think got lost. The same event must not reach anybody twice.
         if let Some(sample) = samples.last() {
-            posted.push(post(&client, config, address, sample).await?);
+            let again = post(&client, config, address, sample).await?;
+            let known = |id: &String| posted[first..].iter().any(|posted| posted.ids.contains(id));
+            unrecognised += usize::from(!again.ids.iter().all(known));
+            posted.push(again);
         }
     }
 
@@ -148,6 +171,7 @@ async fn play(
     let mut summary = Summary {
         webhooks: posted.len(),
         duplicates,
+        unrecognised,
         expected: expected.len(),
         ..Summary::default()
     };
@@ -234,7 +258,7 @@ fn headers(route: &Route, sample: &Sample, body: &[u8]) -> Result<Vec<(String, S
 fn configuration(subscriber: SocketAddr, directory: &Path) -> anyhow::Result<String> {
     let secret = || getrandom::u64().map(|random| format!("{random:016x}{random:016x}{random:016x}{random:016x}"));
     let mut text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n\n[store]\nurl = \"sqlite:{}\"\n",
+        "[server]\nlisten = \"127.0.0.1:0\"\ngrace = \"3s\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n\n[store]\nurl = \"sqlite:{}\"\n",
         directory.join("demo.db").display()
     );
     for provider in PROVIDERS {
@@ -389,6 +413,7 @@ impl Feed {
                 "webhooks_accepted": summary.webhooks, "duplicates": summary.duplicates,
                 "events": summary.expected, "events_delivered": summary.delivered, "missing": summary.missing,
                 "repeated": summary.repeated, "unverified": summary.unverified, "foreign": summary.foreign,
+                "duplicates_not_recognised": summary.unrecognised,
                 "accept_ms": { "p50": accept.p50, "p99": accept.p99 },
                 "end_to_end_ms": { "p50": end_to_end.p50, "p99": end_to_end.p99 },
                 "ok": summary.good(),
@@ -419,8 +444,9 @@ impl Feed {
         let verdict = match summary.good() {
             true => "every event arrived, verified, exactly once".to_owned(),
             false => format!(
-                "NOT GOOD: {} missing, {} more than once, {} not verified, {} that nobody sent",
-                summary.missing, summary.repeated, summary.unverified, summary.foreign
+                "NOT GOOD: {} missing, {} more than once, {} not verified, {} that nobody sent, {} duplicates not \
+                 recognised",
+                summary.missing, summary.repeated, summary.unverified, summary.foreign, summary.unrecognised
             ),
         };
         let bold = std::io::stdout().is_terminal();
@@ -436,6 +462,8 @@ impl Feed {
 struct Summary {
     webhooks: usize,
     duplicates: usize,
+    /// Providers whose repeated webhook was taken for another event.
+    unrecognised: usize,
     expected: usize,
     delivered: usize,
     missing: usize,
@@ -448,7 +476,11 @@ struct Summary {
 
 impl Summary {
     fn good(&self) -> bool {
-        self.delivered == self.expected && self.unverified == 0 && self.foreign == 0 && self.repeated == 0
+        self.delivered == self.expected
+            && self.unverified == 0
+            && self.foreign == 0
+            && self.repeated == 0
+            && self.unrecognised == 0
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::{ConfigFile, Failure, say, table::Table};
+use super::{ConfigFile, Failure, say, say_foreign, table::Table};
 use crate::{
     event::{EventId, Kept},
     store::{History, Query},
@@ -26,7 +26,7 @@ enum Command {
     Show {
         /// The event's id, evt_….
         id: EventId,
-        /// The webhook it was made of instead: head and body as received, secrets replaced.
+        /// The webhook it was made of instead: the secrets in its head replaced, its body as received.
         #[arg(long)]
         raw: bool,
     },
@@ -83,7 +83,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                 .event(id)
                 .await?
                 .ok_or_else(|| anyhow::anyhow!("there is no event {id}"))?;
-            say(&String::from_utf8_lossy(&event.json));
+            say_foreign(&String::from_utf8_lossy(&event.json));
             Ok(())
         }
         Command::Show { id, raw: true } => {
@@ -100,7 +100,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 fn print(events: &[Kept], json: bool) {
     if json {
         for event in events {
-            say(&String::from_utf8_lossy(&event.json));
+            say_foreign(&String::from_utf8_lossy(&event.json));
         }
         return;
     }

@@ -1,9 +1,11 @@
 //! `callfeed quarantine`.
 
+use std::io::{IsTerminal as _, Write as _};
+
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{ConfigFile, Failure, say, table::Table};
+use super::{ConfigFile, Failure, for_terminal, say, say_foreign, table::Table};
 use crate::{event::RawWebhook, store::History};
 
 /// Reads authentic webhooks that could not become events: nothing of them is lost. Works while the gateway runs and
@@ -30,7 +32,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// One webhook: why it is here, and its head and body as received, secrets replaced.
+    /// One webhook: why it is here, its head with secrets replaced, and its body as received.
     Show {
         /// Its number, from the list.
         number: u64,
@@ -54,7 +56,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             if !json {
                 say(&table.head());
             }
-            for entry in history.quarantine(limit, before).await? {
+            let entries = history.quarantine(limit, before).await?;
+            for entry in &entries {
                 let webhook = &entry.webhook;
                 if json {
                     say(
@@ -73,6 +76,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                     entry.detail.clone(),
                 ]));
             }
+            if !json && entries.len() == limit {
+                let last = entries.last().map_or(0, |entry| entry.number);
+                say(&format!("more: --before {last}"));
+            }
             Ok(())
         }
         Command::Show { number, json } => {
@@ -81,14 +88,14 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                 .await?
                 .ok_or_else(|| anyhow::anyhow!("there is no webhook {number} in quarantine"))?;
             if json {
-                say(
+                say_foreign(
                     &json!({ "number": entry.number, "reason": entry.reason, "detail": entry.detail,
                     "webhook": webhook_json(&entry.webhook) })
                     .to_string(),
                 );
                 return Ok(());
             }
-            say(&format!("{}: {}", entry.reason, entry.detail));
+            say_foreign(&format!("{}: {}", entry.reason, entry.detail));
             say("");
             print_webhook(&entry.webhook);
             Ok(())
@@ -102,12 +109,18 @@ pub(super) fn print_webhook(webhook: &RawWebhook) {
         "# received {} on route {}",
         webhook.received_at, webhook.route
     ));
-    say(&format!("{} {} HTTP/1.1", webhook.method, webhook.target));
+    say_foreign(&format!("{} {} HTTP/1.1", webhook.method, webhook.target));
     for (name, value) in &webhook.headers {
-        say(&format!("{name}: {value}"));
+        say_foreign(&format!("{name}: {value}"));
     }
     say("");
-    say(&String::from_utf8_lossy(&webhook.body));
+    let mut stdout = std::io::stdout();
+    // A reader that went away is no failure.
+    drop(if stdout.is_terminal() {
+        writeln!(stdout, "{}", for_terminal(&String::from_utf8_lossy(&webhook.body)))
+    } else {
+        stdout.write_all(&webhook.body).and_then(|()| stdout.write_all(b"\n"))
+    });
 }
 
 fn webhook_json(webhook: &RawWebhook) -> serde_json::Value {
@@ -118,5 +131,5 @@ fn webhook_json(webhook: &RawWebhook) -> serde_json::Value {
     };
     json!({ "route": webhook.route, "received_at": webhook.received_at.to_string(), "method": webhook.method,
         "target": webhook.target, "headers": webhook.headers, "peer": webhook.peer, "form": webhook.form,
-        "body": body, "body_base64": body_base64 })
+        "payload": webhook.payload, "body": body, "body_base64": body_base64 })
 }

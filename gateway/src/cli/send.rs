@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{ConfigFile, Failure, say};
+use super::{ConfigFile, Failure, say, say_foreign};
 use crate::{
     clock,
     config::{Config, Route, Subscriber},
@@ -140,7 +140,12 @@ fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgo
     if listen.ip().is_unspecified() {
         listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    let local = format!("{scheme}://{listen}{}", route.path);
+    // A certificate is for a name, and listening needs none.
+    let dialled = match (&config.server.tls, &config.server.public_url) {
+        (None, _) => Some(format!("{scheme}://{listen}{}", route.path)),
+        (Some(_), Some(base)) => Some(format!("{base}{}", route.path)),
+        (Some(_), None) => None,
+    };
     // What the provider was told is what it signs, wherever the bytes really go.
     let public = route
         .urls
@@ -155,11 +160,16 @@ fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgo
         headers.extend(simulate::sign(route, &public, &content_type, &body)?);
     }
     headers.extend(extra_headers(&args.headers)?);
-    Ok(Outgoing {
-        url: args.to.clone().map_or_else(|| local.parse(), Ok)?,
-        headers,
-        body,
-    })
+    let url = match &args.to {
+        Some(url) => url.clone(),
+        None => dialled
+            .context(
+                "the gateway speaks TLS, and the configuration does not say under which name it is reached: set \
+                 server.public_url, or say it with --to https://…",
+            )?
+            .parse()?,
+    };
+    Ok(Outgoing { url, headers, body })
 }
 
 /// Makes one real attempt to deliver a test event.
@@ -192,7 +202,7 @@ async fn deliver(args: &Args, mut subscriber: Subscriber) -> Result<(), Failure>
     let signed = Signer::new(&subscriber.secrets, &subscriber.signature)?.sign(&event, now);
     let attempted = Courier::new(&subscriber)?.deliver(signed).await;
     let (url, outcome, status) = (
-        subscriber.url.as_str(),
+        shown(&subscriber.url),
         attempted.outcome.as_str(),
         attempted.outcome.status(),
     );
@@ -210,7 +220,7 @@ async fn deliver(args: &Args, mut subscriber: Subscriber) -> Result<(), Failure>
                 say(&format!("    > {line}"));
             }
             for line in attempted.response.lines() {
-                say(&format!("    < {line}"));
+                say_foreign(&format!("    < {line}"));
             }
         }
     }
@@ -231,25 +241,51 @@ fn extra_headers(lines: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     lines.iter().map(split).collect()
 }
 
+/// A URL without its user and query, where tokens are.
+fn shown(url: &reqwest::Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
 async fn post(outgoing: Outgoing, json: bool) -> Result<(), Failure> {
     let client = simulate::client(TIMEOUT)?;
     let mut request = client.post(outgoing.url.clone()).body(outgoing.body);
     for (name, value) in outgoing.headers {
         request = request.header(name, value);
     }
+    let url = shown(&outgoing.url);
     let answer = request
         .send()
         .await
-        .with_context(|| format!("failed to reach {}", outgoing.url))?;
+        .map_err(reqwest::Error::without_url)
+        .with_context(|| format!("failed to reach {url}"))?;
     let status = answer.status();
-    let body = answer.text().await.context("failed to read the answer")?;
+    let body = answer
+        .text()
+        .await
+        .map_err(reqwest::Error::without_url)
+        .context("failed to read the answer")?;
     match json {
-        true => say(&json!({ "url": outgoing.url.as_str(), "status": status.as_u16(), "body": body }).to_string()),
-        false => say(&format!("{} answered {status}: {}", outgoing.url, body.trim())),
+        true => say(&json!({ "url": url, "status": status.as_u16(), "body": body }).to_string()),
+        false => say_foreign(&format!("{url} answered {status}: {}", body.trim())),
     }
     if status.is_success() {
         Ok(())
     } else {
         Err(Failure::Silent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_their_tokens() {
+        let shown = |url: &str| shown(&url.parse().unwrap());
+        assert_eq!(
+            shown("https://me:hunter2@crm.example.com:8443/calls?key=hunter2"),
+            "https://crm.example.com:8443/calls"
+        );
+        assert_eq!(shown("http://127.0.0.1"), "http://127.0.0.1/");
     }
 }

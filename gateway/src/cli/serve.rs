@@ -14,17 +14,24 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    // Before anything else: a stop that arrives while the gateway starts must be seen.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let prepared = Prepared::new(args.config.read()).await.map_err(Failure::Config)?;
     for warning in &prepared.warnings {
         tracing::warn!("{warning}");
     }
-    // Before the sockets: a stop that arrives while the gateway starts must be seen.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let gateway = Gateway::start(prepared).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            // Left to the system it would end the process without a word.
+            _ = hangup.recv() => {
+                tracing::warn!("the configuration is read at start only; restart to apply changes");
+            }
+        }
     }
     tokio::select! {
         () = gateway.stop() => Ok(()),

@@ -91,7 +91,9 @@ fn every_mistake_is_reported_at_once() {
     write(dir.path(), "not.pem", "hunter2", 0o600);
     write(dir.path(), "blank", "\n", 0o600);
     write(dir.path(), "open", "hunter2\n", 0o644);
-    let problems = parse(include_str!("tests/mistakes.toml"), "callfeed.toml", &env, dir.path()).unwrap_err();
+    let problems = parse(include_str!("tests/mistakes.toml"), "callfeed.toml", &env, dir.path())
+        .unwrap_err()
+        .problems;
     let text = problems.to_string().replace(&*dir.path().to_string_lossy(), "<dir>");
     assert!(!text.contains("hunter2"), "a secret is in\n{text}");
     assert!(problems.iter().is_sorted_by_key(|problem| problem.line));
@@ -437,6 +439,40 @@ fn later_checks_find_their_lines_and_join_the_list() {
     );
 }
 
+/// What was kept can be seen where the secrets that bring and send it are not.
+#[test]
+fn the_store_is_read_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("callfeed.toml");
+    let rest = "[servr]\n[[route]]\nprovider = \"acme\"\nsecrets.signing = { env = \"NO_SUCH_VARIABLE\" }\n";
+    fs::write(&file, format!("{rest}[store]\nurl = \"sqlite:other.db\"\n")).unwrap();
+    let store = load_store(&file).unwrap();
+    assert_eq!(store.location, Location::Sqlite(dir.path().join("other.db")));
+
+    fs::write(&file, format!("{rest}[store]\nurl = \"other.db\"\nkeep = 1\n")).unwrap();
+    let problems = load_store(&file).unwrap_err();
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["store.url", "store.keep"]);
+    fs::write(&file, "[store").unwrap();
+    assert!(load_store(&file).is_err());
+    assert!(load_store(dir.path()).is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_cache_that_others_may_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("plugin-cache");
+    fs::create_dir(&cache).unwrap();
+    let text = "[[route]]\nname = \"acme\"\nprovider = \"acme\"\nsecrets.signing = { env = \"SET\" }";
+    for (mode, refused) in [(0o700, false), (0o777, true)] {
+        fs::set_permissions(&cache, fs::Permissions::from_mode(mode)).unwrap();
+        let read = parse(text, "callfeed.toml", &env, dir.path());
+        assert_eq!(read.is_err(), refused, "{mode:o}");
+    }
+}
+
 #[test]
 fn durations_print_as_they_are_written() {
     for (millis, text) in [
@@ -455,7 +491,7 @@ fn durations_print_as_they_are_written() {
 fn any_text_is_read_or_refused() {
     let check = |text: &str| match parse_text(text) {
         Ok(_) => {}
-        Err(problems) => {
+        Err(Refused { problems, .. }) => {
             assert!(
                 problems.iter().any(|problem| problem.severity == Severity::Error),
                 "{text}"

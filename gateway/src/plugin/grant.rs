@@ -179,7 +179,14 @@ impl Grant {
                     }
                 }
                 // Masked: an option's value may be a secret in the wrong place.
-                _ => problem(&at, error.masked().to_string(), known_options(descriptor)),
+                _ => {
+                    let name = error.instance_path().iter().next();
+                    let name = name.map(|segment| segment.to_string()).unwrap_or_default();
+                    let description = descriptor.options().find(|(known, _)| *known == name);
+                    let description = description.and_then(|(_, schema)| schema["description"].as_str());
+                    let remedy = description.map_or_else(|| known_options(descriptor), str::to_owned);
+                    problem(&at, error.masked().to_string(), remedy);
+                }
             }
         }
         let mut headers = Vec::new();
