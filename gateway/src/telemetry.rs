@@ -20,7 +20,8 @@ pub enum Format {
 ///
 /// Does nothing when something else did so before. `default` holds unless the environment says otherwise.
 pub fn log_to_stderr(format: Format, default: &str) {
-    let asked = std::env::var_os(LEVEL_VARIABLE).map(|text| filter(&text.to_string_lossy()));
+    let asked = std::env::var_os(LEVEL_VARIABLE).filter(|text| !text.is_empty());
+    let asked = asked.map(|text| filter(&text.to_string_lossy()));
     let (filter, wrong) = match asked {
         None => (EnvFilter::new(default), None),
         Some(Ok(filter)) => (filter, None),
@@ -54,8 +55,8 @@ pub fn log_to_stderr(format: Format, default: &str) {
     drop(done);
     if let Some(wrong) = wrong {
         tracing::warn!(
-            "{LEVEL_VARIABLE} is not understood ({wrong}), so it is {default}; write error, warn, info, debug or trace, or \
-             such as callfeed::outbound=debug,info"
+            "{LEVEL_VARIABLE} is not understood ({wrong}), so it is {default}; write error, warn, info, debug, trace or \
+             a list such as callfeed::outbound=debug,info"
         );
     }
 }

@@ -123,7 +123,8 @@ fn takes(descriptor: &Descriptor) -> Vec<String> {
 
 /// What a value of this schema looks like, in a few words.
 fn kind(schema: &Value, root: &Value, depth: u8) -> String {
-    const VALUES_MAX: usize = 12;
+    const VALUES_MAX: usize = 20;
+    const EXAMPLES: usize = 3;
     // A schema may refer to itself.
     let Some(depth) = depth.checked_sub(1) else {
         return "any value".to_owned();
@@ -133,11 +134,14 @@ fn kind(schema: &Value, root: &Value, depth: u8) -> String {
         None => schema,
     };
     if let Some(values) = schema["enum"].as_array() {
-        let mut shown: Vec<_> = values.iter().take(VALUES_MAX).map(Value::to_string).collect();
-        if values.len() > VALUES_MAX {
-            shown.push(format!("{} more", values.len() - VALUES_MAX));
-        }
-        return shown.join(", ");
+        let shown = |count: usize| {
+            let values: Vec<_> = values.iter().take(count).map(Value::to_string).collect();
+            values.join(", ")
+        };
+        return match values.len().checked_sub(VALUES_MAX + 1) {
+            None => shown(VALUES_MAX),
+            Some(_) => format!("{} and {} more", shown(EXAMPLES), values.len() - EXAMPLES),
+        };
     }
     if let Some(forms) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
         let forms: Vec<_> = forms.iter().map(|form| kind(form, root, depth)).collect();

@@ -46,7 +46,7 @@ pub fn load(path: &Path) -> Result<Checked, Refused> {
         Ok(text) => parse(&text, &file_name, &|name| std::env::var(name).ok(), base_dir(path)),
         Err(problem) => Err(Refused {
             problems: Problems::new(file_name.to_string(), vec![problem]),
-            readable: Readable::default(),
+            readable: Box::default(),
             source: Source {
                 file: file_name.to_string(),
                 ..Source::default()
@@ -122,7 +122,7 @@ pub fn parse(
         }),
         _ => Err(Refused {
             problems,
-            readable,
+            readable: Box::new(readable),
             source,
         }),
     }

@@ -153,7 +153,7 @@ impl Checked {
 #[derive(Debug)]
 pub struct Refused {
     pub problems: Problems,
-    pub readable: Readable,
+    pub readable: Box<Readable>,
     pub(super) source: Source,
 }
 
