@@ -54,7 +54,7 @@ enum Command {
     Send(send::Args),
     /// List or show events of the feed.
     Events(events::Args),
-    /// List deliveries, or show every attempt of one event.
+    /// List deliveries, show every attempt of one event, deliver it once more, or go on with a stopped subscriber.
     Deliveries(deliveries::Args),
     /// List or show authentic webhooks that could not become events.
     Quarantine(quarantine::Args),
