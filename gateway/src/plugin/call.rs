@@ -9,7 +9,7 @@ use wasmtime::{Engine, Trap};
 use super::{
     Assurance, Fault, Grant, MappedEvent, Plugins, Proof, Rejection, RejectionKind, Request, Verdict, builtin, host,
     host::CallState,
-    limits::{Bounds, DETAIL_BYTES, Ticker, WORD_BYTES},
+    limits::{Bounds, DETAIL_BYTES, SlowLane, Ticker, WORD_BYTES},
     load, v1,
 };
 use crate::{
@@ -100,7 +100,7 @@ impl Runtime {
     /// Asks a plugin to describe itself, under the same bounds as a webhook.
     pub(super) async fn describe(&self, pre: &v1::ProviderPre<CallState>) -> Result<v1::guest::Descriptor, String> {
         let _running = self.ticker.run();
-        let state = CallState::new(None, Bytes::new(), 0, &self.bounds);
+        let state = CallState::new(None, Bytes::new(), 0, &self.bounds, &SlowLane::new());
         let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
         let stopped = |error| self.stopped(error);
         let instance = pre.instantiate_async(&mut store).await.map_err(stopped)?;
@@ -122,6 +122,7 @@ impl Runtime {
             request.body.clone(),
             request.received_at_ms,
             &self.bounds,
+            &grant.plugin.lane,
         );
         let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
         let request = v1::types::Request::from(request);

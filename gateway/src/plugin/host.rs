@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 use super::{
     Assurance, Grant,
     grant::{Key, KeyEncoding},
-    limits::{Bounds, Growth, HASHED_BYTES, LOG_BYTES, LOG_LINES},
+    limits::{Bounds, Clockwork, Growth, HASHED_BYTES, LOG_BYTES, LOG_LINES, SlowLane},
     v1::{
         crypto::{self, Failure, JwsRules, Part},
         environment,
@@ -43,14 +43,20 @@ pub(super) struct CallState {
     /// The operator's fault, whatever the plugin makes of it.
     pub(super) misconfigured: Option<String>,
     pub(super) growth: Growth,
-    pub(super) ticks_left: u32,
+    pub(super) clockwork: Clockwork,
     host_calls_left: u32,
     hashed_bytes_left: usize,
     log_lines_left: u32,
 }
 
 impl CallState {
-    pub(super) fn new(grant: Option<Arc<Grant>>, body: Bytes, received_at_ms: u64, bounds: &Bounds) -> Self {
+    pub(super) fn new(
+        grant: Option<Arc<Grant>>,
+        body: Bytes,
+        received_at_ms: u64,
+        bounds: &Bounds,
+        lane: &SlowLane,
+    ) -> Self {
         Self {
             phase: if grant.is_some() {
                 Phase::Verify
@@ -63,7 +69,7 @@ impl CallState {
             evidence: None,
             misconfigured: None,
             growth: bounds.growth(),
-            ticks_left: bounds.ticks,
+            clockwork: Clockwork::new(bounds.ticks, lane),
             host_calls_left: bounds.host_calls,
             hashed_bytes_left: HASHED_BYTES,
             log_lines_left: LOG_LINES,

@@ -5,15 +5,17 @@
 //! ticks are used up.
 
 use std::{
+    num::NonZero,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, Thread},
     time::Duration,
 };
 
-use wasmtime::{Engine, ResourceLimiter, format_err};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::{Engine, ResourceLimiter, UpdateDeadline, format_err};
 
 use crate::config;
 
@@ -114,6 +116,66 @@ impl ResourceLimiter for Growth {
 
     fn memories(&self) -> usize {
         CORE_INSTANCES
+    }
+}
+
+/// Ticks after which a call is one of the long ones. Most need a fraction of one.
+const SHORT_TICKS: u32 = 3;
+
+/// Where the long calls of one plugin go on: only a few at a time, the others wait for their turn. Without it every short
+/// call would share the processors with all that never end, and wait for a tick of each of them whenever it has to wait
+/// at all. Each plugin has its own, so that nobody waits for another one's.
+#[derive(Debug, Clone)]
+pub(super) struct SlowLane {
+    places: Arc<Semaphore>,
+}
+
+impl SlowLane {
+    pub(super) fn new() -> Self {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            places: Arc::new(Semaphore::new((processors / 2).max(1))),
+        }
+    }
+}
+
+/// The time of one call.
+#[derive(Debug)]
+pub(super) struct Clockwork {
+    ticks: u32,
+    ticks_left: u32,
+    lane: SlowLane,
+    /// Held to the end of the call.
+    place: Arc<OnceLock<OwnedSemaphorePermit>>,
+}
+
+impl Clockwork {
+    pub(super) fn new(ticks: u32, lane: &SlowLane) -> Self {
+        Self {
+            ticks,
+            ticks_left: ticks,
+            lane: lane.clone(),
+            place: Arc::default(),
+        }
+    }
+
+    /// One more tick is over: what the call has to do before it goes on.
+    pub(super) fn tick(&mut self) -> UpdateDeadline {
+        self.ticks_left = self.ticks_left.saturating_sub(1);
+        if self.ticks_left == 0 {
+            return UpdateDeadline::Interrupt;
+        }
+        if self.ticks - self.ticks_left < SHORT_TICKS || self.place.get().is_some() {
+            return UpdateDeadline::Yield(1);
+        }
+        let (places, place) = (Arc::clone(&self.lane.places), Arc::clone(&self.place));
+        let turn = async move {
+            if let Ok(permit) = places.acquire_owned().await {
+                // Only this call fills it, and it asks once.
+                drop(place.set(permit));
+            }
+        };
+        UpdateDeadline::YieldCustom(1, Box::pin(turn))
     }
 }
 

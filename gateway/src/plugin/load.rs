@@ -19,7 +19,7 @@ use super::{
     Plugin,
     call::Runtime,
     host::CallState,
-    limits::{CORE_INSTANCES, DETAIL_BYTES, TABLE_ELEMENTS},
+    limits::{CORE_INSTANCES, DETAIL_BYTES, SlowLane, TABLE_ELEMENTS},
     v1,
 };
 use crate::{config, telemetry::one_line};
@@ -124,6 +124,7 @@ pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugi
         options_schema,
         pre,
         share: runtime.share(),
+        lane: SlowLane::new(),
     })
 }
 
@@ -394,14 +395,6 @@ pub(super) fn bounded_store(engine: &Engine, state: CallState, hostcall_fuel: us
     store.limiter(|state| &mut state.growth);
     store.set_hostcall_fuel(hostcall_fuel);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|mut context| {
-        let state = context.data_mut();
-        state.ticks_left = state.ticks_left.saturating_sub(1);
-        if state.ticks_left == 0 {
-            Ok(wasmtime::UpdateDeadline::Interrupt)
-        } else {
-            Ok(wasmtime::UpdateDeadline::Yield(1))
-        }
-    });
+    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().clockwork.tick()));
     store
 }
