@@ -174,7 +174,7 @@ pub struct Event {
 
 impl Event {
     /// Completes the JSON with the place in the feed. The result is what every subscriber gets, byte for byte.
-    pub(crate) fn close_json(&self, seq: u64) -> Bytes {
+    pub fn close_json(&self, seq: u64) -> Bytes {
         use std::io::Write as _;
         // Room for the longest end, so that the result is allocated once.
         let mut json = Vec::with_capacity(self.open_json.len() + ",\"sequence\":\"18446744073709551615\"}".len());

@@ -14,6 +14,7 @@ use crate::{
     event::{EventId, RawWebhook},
     plugin::{Fault, Proof, RejectionKind, Runtime, Verdict},
     store::{Mapped, Place, Reason, Receipt, Store, Submission},
+    telemetry::one_line,
 };
 
 mod answer;
@@ -31,6 +32,9 @@ pub use validate::{Invalid, SCHEMA, SCHEMA_ID, Validator};
 
 use metrics::Taken;
 use receive::{InHand, Received};
+
+/// Bytes of an explanation for the operator.
+const DETAIL_BYTES: usize = 1 << 10;
 
 /// Everything a webhook meets on its way in.
 #[derive(Debug)]
@@ -103,11 +107,12 @@ impl Inbound {
                         (Mapped::Events(events), ids)
                     }
                     Err(invalid) => {
-                        route.report_fault("its event is not valid", &invalid.to_string());
+                        let detail = one_line(&invalid.to_string(), DETAIL_BYTES);
+                        route.report_fault("its event is not valid", &detail);
                         (
                             Mapped::Quarantined {
                                 reason: Reason::Invalid,
-                                detail: invalid.to_string(),
+                                detail,
                             },
                             Vec::new(),
                         )

@@ -31,6 +31,7 @@ pub struct Plugin {
     pub(crate) options_schema: jsonschema::Validator,
     pre: v1::ProviderPre<host::CallState>,
     share: Arc<tokio::sync::Semaphore>,
+    lane: limits::SlowLane,
 }
 
 impl std::fmt::Debug for Plugin {

@@ -7,6 +7,20 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberI
 /// Which variable sets the level, e.g. `debug` or `callfeed::outbound=debug,info`.
 pub const LEVEL_VARIABLE: &str = "CALLFEED_LOG";
 
+/// Makes one short line of a text that somebody else wrote: strangers must not forge lines or fill a disk.
+pub fn one_line(text: &str, bytes_max: usize) -> String {
+    let end = text.floor_char_boundary(bytes_max);
+    let cut = if end < text.len() { "…" } else { "" };
+    let printable = |c: char| {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            ' '
+        } else {
+            c
+        }
+    };
+    text[..end].chars().map(printable).chain(cut.chars()).collect()
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -92,5 +106,15 @@ mod tests {
         for wrong in ["", "verbose", "info,verbose", "callfeed=loud", "="] {
             assert!(filter(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn one_line_is_one_line() {
+        assert_eq!(one_line("all is well", 11), "all is well");
+        assert_eq!(
+            one_line("first\r\nERROR second \u{1b}[2J", 100),
+            "first  ERROR second  [2J"
+        );
+        assert_eq!(one_line("déjà vu", 2), "d…");
     }
 }

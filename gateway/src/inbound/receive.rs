@@ -77,7 +77,7 @@ pub(super) async fn receive(
     peer: SocketAddr,
 ) -> Result<Received, Answer> {
     let (parts, body) = request.into_parts();
-    let (route, rest) = routes.find(parts.uri.path()).ok_or(Answer::NoSuchRoute)?;
+    let (route, below) = routes.find(parts.uri.path()).ok_or(Answer::NoSuchRoute)?;
     let descriptor = &route.grant.plugin.descriptor;
     if !descriptor.methods.iter().any(|method| method == parts.method.as_str()) {
         return Err(Answer::MethodNotAllowed(route.methods.clone()));
@@ -100,8 +100,8 @@ pub(super) async fn receive(
     let query = parts.uri.query();
     let request = plugin::Request {
         method: parts.method.as_str().to_owned(),
-        urls: route.urls(rest, query),
-        path: rest.to_owned(),
+        urls: route.urls(below, query),
+        path: below.trim_start_matches('/').to_owned(),
         query: query
             .map(|query| pairs(query.as_bytes()))
             .transpose()?

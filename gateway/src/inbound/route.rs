@@ -57,16 +57,21 @@ impl Route {
         }
     }
 
-    /// The URLs a provider may have called to reach `rest?query` below this route.
-    pub(super) fn urls(&self, rest: &str, query: Option<&str>) -> Vec<String> {
+    /// The URLs a provider may have called to reach `below?query`, where `below` is what follows the route's path, exactly
+    /// as received: a provider that signs its URL signs a slash at the end, too.
+    pub(super) fn urls(&self, below: &str, query: Option<&str>) -> Vec<String> {
         let complete = |url: &String| {
             // An operator who wrote a query string wrote the whole URL.
-            if url.contains('?') || (rest.is_empty() && query.is_none()) {
+            if url.contains('?') {
                 return url.clone();
             }
-            let slash = if rest.is_empty() || url.ends_with('/') { "" } else { "/" };
+            let below = if url.ends_with('/') {
+                below.strip_prefix('/').unwrap_or(below)
+            } else {
+                below
+            };
             let (mark, query) = query.map_or(("", ""), |query| ("?", query));
-            format!("{url}{slash}{rest}{mark}{query}")
+            format!("{url}{below}{mark}{query}")
         };
         self.urls.iter().map(complete).collect()
     }
@@ -172,7 +177,7 @@ impl Routes {
         self.by_path.iter().map(|(path, route)| (path.as_str(), route))
     }
 
-    /// The route that a path belongs to, and what follows the route's own path.
+    /// The route that a path belongs to, and what follows the route's own path, with its slash.
     ///
     /// Routes do not lie inside each other; the configuration was checked for that. So one walk over them does, however
     /// many segments a stranger's path has.
@@ -181,8 +186,8 @@ impl Routes {
             return Some((route, ""));
         }
         self.by_path.iter().find_map(|(own, route)| {
-            let rest = path.strip_prefix(own.as_str())?.strip_prefix('/')?;
-            Some((route, rest.trim_start_matches('/')))
+            let below = path.strip_prefix(own.as_str())?;
+            below.starts_with('/').then_some((route, below))
         })
     }
 }

@@ -3,7 +3,7 @@
 //! Pure. The only place that makes an [`Event`]. The data a plugin wrote is kept as it wrote it, so that numbers keep
 //! every digit; what the host adds stands before it.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use jiff::Timestamp;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -12,6 +12,7 @@ use serde_json::{Map, Value, map::Entry};
 use crate::{
     event::{Event, EventId, Facts},
     plugin::{Grant, MappedEvent},
+    telemetry::one_line,
 };
 
 /// The unified event's `data`, JSON Schema 2020-12.
@@ -21,6 +22,8 @@ pub const SCHEMA_ID: &str = "https://callfeed.dev/schemas/event/v1/call-event.sc
 
 /// Bytes of a provider's own identity of an event, and of its subject.
 const NAME_BYTES_MAX: usize = 512;
+/// Bytes that are told of a type that does not exist.
+const KIND_BYTES: usize = 64;
 /// How many violations of the schema are told.
 const VIOLATIONS_MAX: usize = 5;
 
@@ -87,7 +90,7 @@ impl Validator {
     fn event(&self, grant: &Grant, mapped: MappedEvent, received_at: Timestamp) -> Result<Event, Invalid> {
         let descriptor = &grant.plugin.descriptor;
         if !descriptor.events.iter().any(|spec| spec.unified == mapped.kind) {
-            return Err(Invalid::Undeclared(mapped.kind));
+            return Err(Invalid::Undeclared(one_line(&mapped.kind, KIND_BYTES)));
         }
         check_name("id", &mapped.id)?;
         check_name("subject", &mapped.subject)?;
@@ -131,7 +134,11 @@ impl Validator {
             provider: &descriptor.provider,
             test: mapped.test,
             time_is_received: occurred_at.is_none(),
-            plugin_data: if empty { None } else { Some(&mapped.data) },
+            plugin_data: if empty {
+                None
+            } else {
+                Some(&without_line_ends(&mapped.data))
+            },
         };
         let open_json = envelope.write();
         Ok(Event {
@@ -143,6 +150,24 @@ impl Validator {
             open_json,
         })
     }
+}
+
+/// JSON on one line, its tokens untouched: events are listed one a line, and a provider may indent what it sends.
+fn without_line_ends(json: &str) -> Cow<'_, str> {
+    if !json.contains(['\n', '\r']) {
+        return Cow::Borrowed(json);
+    }
+    let (mut in_string, mut escaped) = (false, false);
+    let kept = json.chars().filter(|c| {
+        if !in_string {
+            in_string = *c == '"';
+            return !c.is_ascii_whitespace();
+        }
+        in_string = escaped || *c != '"';
+        escaped = !escaped && *c == '\\';
+        true
+    });
+    Cow::Owned(kept.collect())
 }
 
 /// CloudEvents attributes take no control characters (CloudEvents 1.0, "Type System"), and all must fit a log line.
@@ -336,6 +361,13 @@ mod tests {
         let schema: Value = serde_json::from_str(SCHEMA).expect("the schema is JSON");
         assert_eq!(schema["$id"], SCHEMA_ID);
         let _ = Validator::new();
+    }
+
+    #[test]
+    fn line_ends_go_and_tokens_stay() {
+        let indented = "{\r\n  \"a b\" : [ 1.50,\n\t\"c \\\\\", \"d \\\" e\" ]\n}";
+        assert_eq!(without_line_ends(indented), r#"{"a b":[1.50,"c \\","d \" e"]}"#);
+        assert!(matches!(without_line_ends(r#"{"a" : "b\n"}"#), Cow::Borrowed(_)));
     }
 
     #[test]

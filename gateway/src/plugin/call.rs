@@ -7,12 +7,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{Engine, Trap};
 
 use super::{
-    Fault, Grant, MappedEvent, Plugins, Proof, Rejection, RejectionKind, Request, Verdict, builtin, host,
+    Assurance, Fault, Grant, MappedEvent, Plugins, Proof, Rejection, RejectionKind, Request, Verdict, builtin, host,
     host::CallState,
-    limits::{Bounds, Ticker},
+    limits::{Bounds, DETAIL_BYTES, SlowLane, Ticker, WORD_BYTES},
     load, v1,
 };
-use crate::config::{self, Problem};
+use crate::{
+    config::{self, Problem},
+    telemetry::one_line,
+};
 
 /// The engine, its ticker and the places for calls.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl Runtime {
     /// The places one plugin may hold at once: not all of them, so that a slow one leaves room for the others.
     pub(super) fn share(&self) -> Arc<Semaphore> {
         let all = self.limits.plugins_in_flight;
-        Arc::new(Semaphore::new((all - all / 4).max(1)))
+        Arc::new(Semaphore::new((all - (all / 4).max(1)).max(1)))
     }
 
     /// Loads the built-in plugins and those of the configuration: the ones that can be, and a problem of the
@@ -103,7 +106,7 @@ impl Runtime {
     /// Asks a plugin to describe itself, under the same bounds as a webhook.
     pub(super) async fn describe(&self, pre: &v1::ProviderPre<CallState>) -> Result<v1::guest::Descriptor, String> {
         let _running = self.ticker.run();
-        let state = CallState::new(None, Bytes::new(), 0, &self.bounds);
+        let state = CallState::new(None, Bytes::new(), 0, &self.bounds, &SlowLane::new());
         let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
         let stopped = |error| self.stopped(error);
         let instance = pre.instantiate_async(&mut store).await.map_err(stopped)?;
@@ -125,6 +128,7 @@ impl Runtime {
             request.body.clone(),
             request.received_at_ms,
             &self.bounds,
+            &grant.plugin.lane,
         );
         let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
         let request = v1::types::Request::from(request);
@@ -142,6 +146,18 @@ impl Runtime {
             Ok(proof) => proof,
             Err(verdict) => return *verdict,
         };
+        if let Some(bytes) = proof
+            .payload()
+            .map(str::len)
+            .filter(|bytes| *bytes > self.bounds.output_bytes)
+        {
+            let max = self.bounds.output_bytes;
+            let what = format!("its payload of {bytes} bytes is over limits.plugin_output ({max})");
+            return Verdict::Quarantine {
+                proof: Proof { payload: None, ..proof },
+                fault: Fault::Stopped(what),
+            };
+        }
 
         store.data_mut().phase = host::Phase::Normalize;
         let outcome = guest.call_normalize(&mut store, &request, proof.payload()).await;
@@ -153,7 +169,7 @@ impl Runtime {
                 proof,
                 fault: Fault::Stopped(self.stopped(error)),
             },
-            Ok(outcome) => self.conclude(proof, outcome),
+            Ok(outcome) => self.conclude(grant, proof, outcome),
         }
     }
 
@@ -175,7 +191,7 @@ impl Runtime {
     }
 
     /// Holds what `normalize` concluded to the bounds.
-    fn conclude(&self, proof: Proof, outcome: v1::guest::Outcome) -> Verdict {
+    fn conclude(&self, grant: &Grant, proof: Proof, outcome: v1::guest::Outcome) -> Verdict {
         let broken = |proof, what: String| Verdict::Quarantine {
             proof,
             fault: Fault::Stopped(what),
@@ -213,7 +229,7 @@ impl Runtime {
             }
             v1::guest::Outcome::Ignored(reason) => Verdict::Ignored {
                 proof,
-                reason: v1::reason(reason),
+                reason: grant.told(&reason, WORD_BYTES),
             },
             v1::guest::Outcome::Respond(response) => match v1::reply(response) {
                 Ok(reply) => Verdict::Respond(reply),
@@ -221,7 +237,7 @@ impl Runtime {
             },
             v1::guest::Outcome::Reject(rejection) => Verdict::Quarantine {
                 proof,
-                fault: Fault::Rejected(rejection.into()),
+                fault: Fault::Rejected(rejected(grant, rejection)),
             },
         }
     }
@@ -236,8 +252,10 @@ impl Runtime {
                 )
             }
             Some(Trap::StackOverflow) => "it used up its stack".into(),
+            // Languages keep a second stack at the start of a plugin's memory.
+            Some(Trap::MemoryOutOfBounds) => "it left its memory, most likely by using up its stack".into(),
             Some(Trap::UnreachableCodeReached) => "it aborted; its log above says why if it said so".into(),
-            _ => format!("{:#}", error.root_cause()),
+            _ => one_line(&error.root_cause().to_string(), DETAIL_BYTES),
         }
     }
 }
@@ -258,18 +276,19 @@ fn judge(verdict: Result<v1::guest::Verdict, String>, state: &CallState, grant: 
                     detail: format!("nothing of strength {} was verified for it", wanted.as_str()),
                 })));
             }
+            let form = grant.told(&claim.form, WORD_BYTES);
             Ok(Proof {
                 assurance: state.evidence,
-                form: v1::form(claim.form),
+                form,
                 payload: claim.payload,
             })
         }
         Ok(v1::guest::Verdict::Respond(response)) => Err(Box::new(match v1::reply(response) {
             Ok(reply) => Verdict::Respond(reply),
-            Err(what) => Verdict::Failed(Fault::Stopped(what)),
+            Err(what) => broken(proven, what),
         })),
         Ok(v1::guest::Verdict::Reject(rejection)) => {
-            let rejection = Rejection::from(rejection);
+            let rejection = rejected(grant, rejection);
             Err(Box::new(match (proven, rejection.kind) {
                 // The provider did send it, whatever the plugin thinks of what it says: it must not be lost.
                 (Some(assurance), RejectionKind::Malformed | RejectionKind::Unsupported) => Verdict::Quarantine {
@@ -279,13 +298,28 @@ fn judge(verdict: Result<v1::guest::Verdict, String>, state: &CallState, grant: 
                 _ => Verdict::Rejected(rejection),
             }))
         }
-        Err(what) => Err(Box::new(match proven {
-            // The proof was seen before the plugin fell over: the webhook is authentic and must not be lost.
-            Some(assurance) => Verdict::Quarantine {
-                proof: Proof::bare(assurance),
-                fault: Fault::Stopped(what),
-            },
-            None => Verdict::Failed(Fault::Stopped(what)),
-        })),
+        Err(what) => Err(Box::new(broken(proven, what))),
+    }
+}
+
+/// `verify` failed. When the proof was seen before that, the webhook is authentic and must not be lost.
+fn broken(proven: Option<Assurance>, what: String) -> Verdict {
+    let fault = Fault::Stopped(what);
+    match proven {
+        Some(assurance) => Verdict::Quarantine {
+            proof: Proof::bare(assurance),
+            fault,
+        },
+        None => Verdict::Failed(fault),
+    }
+}
+
+/// A plugin's refusal in words that fit a log.
+fn rejected(grant: &Grant, rejection: v1::types::Rejection) -> Rejection {
+    let Rejection { kind, code, detail } = rejection.into();
+    Rejection {
+        kind,
+        code: grant.told(&code, WORD_BYTES),
+        detail: grant.told(&detail, DETAIL_BYTES),
     }
 }

@@ -11,7 +11,10 @@ use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde_json::Value;
 
 use super::{Descriptor, Plugin};
-use crate::config::{Problem, Route, Secret};
+use crate::{
+    config::{Problem, Route, Secret},
+    telemetry::one_line,
+};
 
 /// What stands where a secret stood.
 pub(crate) const REDACTED: &str = "•••";
@@ -92,7 +95,7 @@ pub struct Grant {
     /// A JSON object as text.
     pub(super) options: String,
     /// The headers passed to the plugin.
-    pub(crate) headers: Vec<HeaderName>,
+    pub headers: Vec<HeaderName>,
     pub(super) allow_unsigned: bool,
     pub(super) allow_hmac: bool,
     /// Every secret as written, to be replaced wherever the webhook repeats it.
@@ -238,6 +241,11 @@ impl Grant {
     /// The name of the route this was granted to.
     pub fn route(&self) -> &str {
         &self.route
+    }
+
+    /// What the plugin says to the operator: one short line, and no secret that the sender presented.
+    pub(super) fn told(&self, text: &str, bytes_max: usize) -> String {
+        one_line(&self.redact(text), bytes_max)
     }
 
     /// Every live key of a secret; `None` when the configuration has none of that name.

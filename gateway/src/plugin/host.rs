@@ -10,17 +10,17 @@ use serde_json::Value;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
-use wasmtime::StoreLimits;
 
 use super::{
     Assurance, Grant,
     grant::{Key, KeyEncoding},
-    limits::{Bounds, HASHED_BYTES, LOG_BYTES, LOG_LINES},
+    limits::{Bounds, Clockwork, Growth, HASHED_BYTES, LOG_BYTES, LOG_LINES, SlowLane},
     v1::{
         crypto::{self, Failure, JwsRules, Part},
         environment,
     },
 };
+use crate::telemetry::one_line;
 
 /// Which export is running; keyed operations belong to `verify`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +42,21 @@ pub(super) struct CallState {
     pub(super) evidence: Option<Assurance>,
     /// The operator's fault, whatever the plugin makes of it.
     pub(super) misconfigured: Option<String>,
-    pub(super) limits: StoreLimits,
-    pub(super) ticks_left: u32,
+    pub(super) growth: Growth,
+    pub(super) clockwork: Clockwork,
     host_calls_left: u32,
     hashed_bytes_left: usize,
     log_lines_left: u32,
 }
 
 impl CallState {
-    pub(super) fn new(grant: Option<Arc<Grant>>, body: Bytes, received_at_ms: u64, bounds: &Bounds) -> Self {
+    pub(super) fn new(
+        grant: Option<Arc<Grant>>,
+        body: Bytes,
+        received_at_ms: u64,
+        bounds: &Bounds,
+        lane: &SlowLane,
+    ) -> Self {
         Self {
             phase: if grant.is_some() {
                 Phase::Verify
@@ -62,8 +68,8 @@ impl CallState {
             received_at_ms,
             evidence: None,
             misconfigured: None,
-            limits: bounds.store(),
-            ticks_left: bounds.ticks,
+            growth: bounds.growth(),
+            clockwork: Clockwork::new(bounds.ticks, lane),
             host_calls_left: bounds.host_calls,
             hashed_bytes_left: HASHED_BYTES,
             log_lines_left: LOG_LINES,
@@ -96,7 +102,11 @@ impl CallState {
                 Part::Secret(_) => 0,
             })
             .sum();
-        match self.hashed_bytes_left.checked_sub(length.saturating_mul(times)) {
+        self.charge(length.saturating_mul(times))
+    }
+
+    fn charge(&mut self, bytes: usize) -> Result<(), Failure> {
+        match self.hashed_bytes_left.checked_sub(bytes) {
             Some(left) => {
                 self.hashed_bytes_left = left;
                 Ok(())
@@ -316,6 +326,7 @@ impl crypto::Host for CallState {
     fn verify_token(&mut self, secret: String, presented: Vec<u8>) -> Result<(), Failure> {
         let grant = self.verifying()?;
         let keys = self.shared_keys(&grant, &secret)?;
+        self.charge(presented.len().saturating_mul(keys.len()))?;
         let mut fits = false;
         for key in keys {
             // Digests, so that the comparison does not depend on the length of the secret.
@@ -367,7 +378,7 @@ impl crypto::Host for CallState {
         signature: Vec<u8>,
     ) -> Result<(), Failure> {
         let grant = self.verifying()?;
-        self.charge_bytes(&message, 1)?;
+        self.charge_bytes(&message, grant.keys(&key).map_or(1, <[Key]>::len))?;
         let mut text = Vec::new();
         self.update(&message, &grant, |bytes| text.extend_from_slice(bytes))?;
         self.signature_fits(&grant, &key, &algorithm, &text, &signature)?;
@@ -389,7 +400,7 @@ impl crypto::Host for CallState {
             return Err(Failure::Mismatch);
         }
         let signed = vec![Part::Text(format!("{head}.{claims}"))];
-        self.charge_bytes(&signed, 1)?;
+        self.charge_bytes(&signed, grant.keys(&key).map_or(1, <[Key]>::len))?;
         let signature = decode(signature)?;
         match rules.algorithm.as_str() {
             "HS256" => {
@@ -420,8 +431,9 @@ impl crypto::Host for CallState {
         if !claims_hold(&parsed, &rules, self.received_at_ms) {
             return Err(Failure::Mismatch);
         }
-        // Only now: a stranger's token could make this search long.
-        self.proven(if memmem(&self.body, token.as_bytes()) {
+        // `contains` takes linear time; a sender can make a search by windows take seconds.
+        let in_body = std::str::from_utf8(&self.body).is_ok_and(|body| body.contains(&token));
+        self.proven(if in_body {
             Assurance::SignedBody
         } else {
             Assurance::Token
@@ -518,27 +530,19 @@ fn claims_hold(claims: &Value, rules: &JwsRules, received_at_ms: u64) -> bool {
         && rules.audience.as_deref().is_none_or(audience)
 }
 
-fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
-    !needle.is_empty() && haystack.windows(needle.len()).any(|window| window == needle)
-}
-
 impl environment::Host for CallState {
-    fn log(&mut self, level: environment::Level, mut message: String) {
+    fn log(&mut self, level: environment::Level, message: String) {
         let Some(left) = self.log_lines_left.checked_sub(1) else {
             return;
         };
         self.log_lines_left = left;
-        if message.len() > LOG_BYTES {
-            message.truncate(message.floor_char_boundary(LOG_BYTES));
-        }
-        // A token that the provider presents does reach its plugin, and is none of the log's business.
-        let message = match &self.grant {
-            Some(grant) => grant.redact(&message).into_owned(),
-            None => message,
-        };
-        let (plugin, route) = match &self.grant {
-            Some(grant) => (grant.plugin.name.as_str(), grant.route.as_str()),
-            None => ("", ""),
+        let (plugin, route, message) = match &self.grant {
+            Some(grant) => (
+                grant.plugin.name.as_str(),
+                grant.route.as_str(),
+                grant.told(&message, LOG_BYTES),
+            ),
+            None => ("", "", one_line(&message, LOG_BYTES)),
         };
         match level {
             environment::Level::Debug => tracing::debug!(target: "callfeed::plugin", plugin, route, "{message}"),

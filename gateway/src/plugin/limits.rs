@@ -5,22 +5,27 @@
 //! ticks are used up.
 
 use std::{
+    num::NonZero,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, Thread},
     time::Duration,
 };
 
-use wasmtime::{Engine, StoreLimits, StoreLimitsBuilder};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::{Engine, ResourceLimiter, UpdateDeadline, format_err};
 
 use crate::config;
 
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// Linear memories, tables and core instances of one component; a Python plugin has 38 instances.
-const CORE_INSTANCES: usize = 64;
+pub(super) const CORE_INSTANCES: usize = 64;
+
+/// Elements of a table, which hold a plugin's function pointers.
+pub(super) const TABLE_ELEMENTS: usize = 20_000;
 
 /// Bytes that may cross from a plugin to the host in one call of either, on top of what it may return.
 const HOST_CALL_BYTES: usize = 4 << 20;
@@ -31,6 +36,12 @@ pub(super) const HASHED_BYTES: usize = 64 << 20;
 /// Log lines and bytes of each, for one webhook.
 pub(super) const LOG_LINES: u32 = 16;
 pub(super) const LOG_BYTES: usize = 1 << 10;
+
+/// Bytes of an explanation for the operator.
+pub(super) const DETAIL_BYTES: usize = 1 << 10;
+
+/// Bytes of the short, stable words that a plugin uses: codes, forms, reasons.
+pub(super) const WORD_BYTES: usize = 128;
 
 /// The bounds of one call, from the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -53,19 +64,118 @@ impl Bounds {
         }
     }
 
-    pub(super) fn store(&self) -> StoreLimits {
-        StoreLimitsBuilder::new()
-            .memory_size(self.memory_bytes)
-            .instances(CORE_INSTANCES)
-            .tables(CORE_INSTANCES)
-            .memories(CORE_INSTANCES)
-            .trap_on_grow_failure(true)
-            .build()
+    pub(super) fn growth(&self) -> Growth {
+        Growth {
+            memory_bytes_max: self.memory_bytes,
+            memory_bytes: 0,
+        }
     }
 
     /// What wasmtime lets cross from guest to host; without it a small guest returns gigabytes of overlapping text.
     pub(super) fn hostcall_fuel(&self) -> usize {
         HOST_CALL_BYTES.max(self.output_bytes.saturating_mul(2))
+    }
+}
+
+/// Lets a call's memory grow up to its bound, all its memories together.
+#[derive(Debug)]
+pub(super) struct Growth {
+    memory_bytes_max: usize,
+    memory_bytes: usize,
+}
+
+impl ResourceLimiter for Growth {
+    /// An error stops the plugin at once and tells why; `false` would leave it to the plugin, which only aborts.
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.memory_bytes = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if self.memory_bytes > self.memory_bytes_max {
+            let max = self.memory_bytes_max;
+            return Err(format_err!(
+                "it asked for more memory than limits.plugin_memory ({max} bytes)"
+            ));
+        }
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > TABLE_ELEMENTS {
+            return Err(format_err!(
+                "it asked for a table of more than {TABLE_ELEMENTS} elements"
+            ));
+        }
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        CORE_INSTANCES
+    }
+
+    fn memories(&self) -> usize {
+        CORE_INSTANCES
+    }
+}
+
+/// Ticks after which a call is one of the long ones. Most need a fraction of one.
+const SHORT_TICKS: u32 = 3;
+
+/// Where the long calls of one plugin go on: only a few at a time, the others wait for their turn. Without it every short
+/// call would share the processors with all that never end, and wait for a tick of each of them whenever it has to wait
+/// at all. Each plugin has its own, so that nobody waits for another one's.
+#[derive(Debug, Clone)]
+pub(super) struct SlowLane {
+    places: Arc<Semaphore>,
+}
+
+impl SlowLane {
+    pub(super) fn new() -> Self {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            places: Arc::new(Semaphore::new((processors / 2).max(1))),
+        }
+    }
+}
+
+/// The time of one call.
+#[derive(Debug)]
+pub(super) struct Clockwork {
+    ticks: u32,
+    ticks_left: u32,
+    lane: SlowLane,
+    /// Held to the end of the call.
+    place: Arc<OnceLock<OwnedSemaphorePermit>>,
+}
+
+impl Clockwork {
+    pub(super) fn new(ticks: u32, lane: &SlowLane) -> Self {
+        Self {
+            ticks,
+            ticks_left: ticks,
+            lane: lane.clone(),
+            place: Arc::default(),
+        }
+    }
+
+    /// One more tick is over: what the call has to do before it goes on.
+    pub(super) fn tick(&mut self) -> UpdateDeadline {
+        self.ticks_left = self.ticks_left.saturating_sub(1);
+        if self.ticks_left == 0 {
+            return UpdateDeadline::Interrupt;
+        }
+        if self.ticks - self.ticks_left < SHORT_TICKS || self.place.get().is_some() {
+            return UpdateDeadline::Yield(1);
+        }
+        let (places, place) = (Arc::clone(&self.lane.places), Arc::clone(&self.place));
+        let turn = async move {
+            if let Ok(permit) = places.acquire_owned().await {
+                // Only this call fills it, and it asks once.
+                drop(place.set(permit));
+            }
+        };
+        UpdateDeadline::YieldCustom(1, Box::pin(turn))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{ErrorKind, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -11,11 +11,18 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreContextMut,
-    component::{Component, ComponentType, HasSelf, Linker, Lower, types::ComponentItem},
+    component::{Component, ComponentType, HasSelf, Linker, Lower, ResourceType, types::ComponentItem},
+    format_err,
 };
 
-use super::{Plugin, call::Runtime, host::CallState, v1};
-use crate::config;
+use super::{
+    Plugin,
+    call::Runtime,
+    host::CallState,
+    limits::{CORE_INSTANCES, DETAIL_BYTES, SlowLane, TABLE_ELEMENTS},
+    v1,
+};
+use crate::{config, telemetry::one_line};
 
 /// Why a file cannot serve as a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +31,8 @@ pub enum Error {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{bytes} bytes are more than limits.plugin_file allows ({max})")]
     TooLarge { bytes: u64, max: u64 },
+    #[error("it is not a file")]
+    NotFile,
     #[error("the file is not WebAssembly; expected a component, as `cargo build --target wasm32-wasip2` makes")]
     NotWasm,
     #[error("the file is a core WebAssembly module, not a component; build it for wasm32-wasip2")]
@@ -66,10 +75,10 @@ pub(super) fn engine(limits: &config::Limits) -> Result<Engine, Error> {
         .total_stacks(instances)
         .max_memories_per_component(4)
         .max_tables_per_component(64)
-        .max_core_instances_per_component(64)
+        .max_core_instances_per_component(CORE_INSTANCES as u32)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
-        .table_elements(20_000)
+        .table_elements(TABLE_ELEMENTS)
         .max_memory_size(limits.plugin_memory_bytes)
         .linear_memory_keep_resident(2 << 20)
         .table_keep_resident(64 << 10)
@@ -108,13 +117,14 @@ pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugi
     let descriptor = v1::descriptor(raw)?;
     let options_schema = jsonschema::draft202012::options()
         .build(&descriptor.options_schema)
-        .map_err(|error| Error::Descriptor(format!("options-schema: {error}")))?;
+        .map_err(|error| Error::Descriptor(one_line(&format!("options-schema: {error}"), DETAIL_BYTES)))?;
     Ok(Plugin {
         name: name.to_owned(),
         descriptor,
         options_schema,
         pre,
         share: runtime.share(),
+        lane: SlowLane::new(),
     })
 }
 
@@ -172,11 +182,16 @@ fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<Cal
     let mut linker = Linker::<CallState>::new(engine);
     v1::Provider::add_to_linker::<_, HasSelf<CallState>>(&mut linker, |state| state)?;
     for (name, item) in component.component_type().imports(engine) {
-        let (Some((interface, _)), ComponentItem::ComponentInstance(ty)) = (name.split_once('@'), item.ty) else {
+        let ComponentItem::ComponentInstance(ty) = item.ty else {
             continue;
         };
-        for (function, _) in ty.exports(engine) {
-            // Under the exact name of this component: the traps below would shadow another version's.
+        // What is missing of the contract itself, a plugin of a later revision needs: it must not load.
+        if !name.starts_with("wasi:") {
+            continue;
+        }
+        let interface = name.split('@').next().unwrap_or(name);
+        for (function, item) in ty.exports(engine) {
+            // Under the exact name of this component: a trap would shadow another version's.
             let mut instance = linker.instance(name)?;
             match (interface, function) {
                 ("wasi:random/insecure-seed", "insecure-seed" | "get-insecure-seed") => {
@@ -213,18 +228,31 @@ fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<Cal
                 ("wasi:cli/environment", "initial-cwd") => {
                     instance.func_wrap(function, |_, (): ()| Ok((None::<String>,)))?;
                 }
-                _ => {}
+                _ => match item.ty {
+                    ComponentItem::ComponentFunc(_) => {
+                        let what = format!("it called {name}#{function}, which no plugin has");
+                        instance.func_new(function, move |_, _, _, _| Err(format_err!("{what}")))?;
+                    }
+                    ComponentItem::Resource(_) => {
+                        instance.resource(function, ResourceType::host::<()>(), |_, _| Ok(()))?;
+                    }
+                    _ => {}
+                },
             }
         }
     }
-    linker.define_unknown_imports_as_traps(component)?;
     Ok(linker)
 }
 
 /// Compiled code on disk, by the digest of the file and of the compiler's settings.
 struct Cache {
     directory: PathBuf,
+    /// Whose the directory is, and every file in it.
+    owner: u32,
 }
+
+/// SHA-256, before the code in each file.
+const DIGEST_BYTES: usize = 32;
 
 impl Cache {
     /// Loading compiled code trusts it like the gateway's own, so nobody else may be able to write it. A directory that
@@ -238,33 +266,33 @@ impl Cache {
                 return Ok(None);
             }
         };
-        // A file that was just made tells who we are.
-        let ours = tempfile::tempfile_in(directory).and_then(|file| Ok(file.metadata()?.uid() == metadata.uid()));
-        if metadata.mode() & 0o022 != 0 || ours.is_ok_and(|ours| !ours) {
-            let detail = "others may write to it; give it to the gateway's user and run `chmod 700` on it".into();
-            return Err(Error::Cache {
+        let refuse = |detail: &str| {
+            Err(Error::Cache {
                 path: directory.to_owned(),
-                detail,
-            });
+                detail: detail.to_owned(),
+            })
+        };
+        if metadata.mode() & 0o022 != 0 {
+            return refuse("others may write to it; run `chmod 700` on it");
+        }
+        // A file made here belongs to whom the gateway runs as.
+        let own = tempfile::tempfile_in(directory).and_then(|file| file.metadata());
+        if metadata.uid() != 0 && own.map_or(true, |own| own.uid() != metadata.uid()) {
+            return refuse("it belongs to somebody else; name a directory that the gateway makes");
         }
         Ok(Some(Self {
             directory: directory.to_owned(),
+            owner: metadata.uid(),
         }))
     }
 
     fn component(&self, engine: &Engine, wasm: &[u8]) -> Result<Component, Error> {
         let path = self.directory.join(format!("{}.cwasm", cache_key(engine, wasm)));
-        if path.exists() {
-            #[expect(
-                unsafe_code,
-                reason = "the directory is writable by the gateway alone, and only store() writes it"
-            )]
-            // SAFETY: the file was written by `store` from code this very engine compiled.
-            let loaded = unsafe { Component::deserialize_file(engine, &path) };
-            match loaded {
-                Ok(component) => return Ok(component),
-                Err(error) => tracing::warn!(path = %path.display(), error = %format!("{error:#}"),
-                    "the cached code does not load; compiling again"),
+        match self.load(engine, &path) {
+            Ok(Some(component)) => return Ok(component),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), error, "the cached code does not load; compiling again");
             }
         }
         let component = compile_component(engine, wasm)?;
@@ -275,12 +303,39 @@ impl Cache {
         Ok(component)
     }
 
+    /// `None` when the file is not there.
+    fn load(&self, engine: &Engine, path: &Path) -> Result<Option<Component>, String> {
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        if !metadata.is_file() || metadata.mode() & 0o022 != 0 || metadata.uid() != self.owner {
+            return Err("others may have written it".into());
+        }
+        let bytes = fs::read(path).map_err(|error| error.to_string())?;
+        // The engine itself does not notice damage within machine code.
+        let code = match bytes.split_at_checked(DIGEST_BYTES) {
+            Some((digest, code)) if Sha256::digest(code)[..] == *digest => code,
+            _ => return Err("the file is damaged".into()),
+        };
+        #[expect(
+            unsafe_code,
+            reason = "the directory is writable by the gateway alone, and only store() writes it"
+        )]
+        // SAFETY: the file was written by `store` from code this very engine compiled, and is as it was.
+        let loaded = unsafe { Component::deserialize(engine, code) };
+        loaded.map(Some).map_err(|error| format!("{error:#}"))
+    }
+
+    /// The digest of the code, and the code.
     fn store(&self, path: &Path, component: &Component) -> std::io::Result<()> {
         let code = component
             .serialize()
             .map_err(|error| std::io::Error::other(format!("{error:#}")))?;
         // Under another name first: a crash must not leave half a file under the right one.
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(&Sha256::digest(&code))?;
         file.write_all(&code)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -316,27 +371,30 @@ pub(super) fn read_file(path: &Path, max: u64) -> Result<Bytes, Error> {
         path: path.to_owned(),
         source,
     };
-    let bytes = fs::metadata(path).map_err(read)?.len();
-    if bytes > max {
-        return Err(Error::TooLarge { bytes, max });
+    let metadata = fs::metadata(path).map_err(read)?;
+    if !metadata.is_file() {
+        return Err(Error::NotFile);
     }
-    fs::read(path).map(Bytes::from).map_err(read)
+    let mut bytes = Vec::new();
+    // One more than allowed: the file may have grown since its length was asked for.
+    let limit = max.saturating_add(1);
+    if metadata.len() <= max {
+        fs::File::open(path)
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+            .map_err(read)?;
+    }
+    match metadata.len().max(bytes.len() as u64) {
+        length if length > max => Err(Error::TooLarge { bytes: length, max }),
+        _ => Ok(Bytes::from(bytes)),
+    }
 }
 
 /// A store for one call, with every bound in force before the first instruction runs.
 pub(super) fn bounded_store(engine: &Engine, state: CallState, hostcall_fuel: usize) -> Store<CallState> {
     let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.limits);
+    store.limiter(|state| &mut state.growth);
     store.set_hostcall_fuel(hostcall_fuel);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|mut context| {
-        let state = context.data_mut();
-        state.ticks_left = state.ticks_left.saturating_sub(1);
-        if state.ticks_left == 0 {
-            Ok(wasmtime::UpdateDeadline::Interrupt)
-        } else {
-            Ok(wasmtime::UpdateDeadline::Yield(1))
-        }
-    });
+    store.epoch_deadline_callback(|mut context| Ok(context.data_mut().clockwork.tick()));
     store
 }

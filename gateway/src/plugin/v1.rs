@@ -1,9 +1,18 @@
 //! The contract `callfeed:provider@1`, as generated from its WIT, and the only place that sees those types.
 
+use hyper::{
+    Method,
+    header::{HeaderName, HeaderValue},
+};
+
 use super::{
     Assurance, Descriptor, EventSpec, MappedEvent, Rejection, RejectionKind, Reply, Request, SecretSpec,
-    grant::KeyEncoding, host::CallState, load::Error,
+    grant::KeyEncoding,
+    host::CallState,
+    limits::{DETAIL_BYTES, WORD_BYTES},
+    load::Error,
 };
+use crate::telemetry::one_line;
 
 wasmtime::component::bindgen!({
     path: "../schemas/plugin/v1",
@@ -17,10 +26,6 @@ pub(super) use exports::callfeed::provider::plugin as guest;
 /// The version of the contract this module serves, as it stands in import and export names.
 pub(super) const INTERFACE: &str = "callfeed:provider/";
 pub(super) const PLUGIN_EXPORT: &str = "callfeed:provider/plugin@1.";
-
-/// Bounds on what a plugin says beside its events, for logs and metrics.
-const NAME_BYTES_MAX: usize = 64;
-const TEXT_BYTES_MAX: usize = 1 << 10;
 
 /// Bound on a handshake's answer, from the contract.
 const REPLY_BYTES_MAX: usize = 4 << 10;
@@ -56,8 +61,8 @@ impl From<types::Rejection> for Rejection {
                 types::RejectionKind::Malformed => RejectionKind::Malformed,
                 types::RejectionKind::Unsupported => RejectionKind::Unsupported,
             },
-            code: cut(rejection.code, NAME_BYTES_MAX),
-            detail: cut(rejection.detail, TEXT_BYTES_MAX),
+            code: rejection.code,
+            detail: rejection.detail,
         }
     }
 }
@@ -73,21 +78,6 @@ impl From<types::Event> for MappedEvent {
             data: event.data,
         }
     }
-}
-
-/// The form of a signature, as a plugin names it.
-pub(super) fn form(text: String) -> String {
-    cut(text, NAME_BYTES_MAX)
-}
-
-/// Why a plugin made no event of a webhook.
-pub(super) fn reason(text: String) -> String {
-    cut(text, TEXT_BYTES_MAX)
-}
-
-fn cut(mut text: String, bytes_max: usize) -> String {
-    text.truncate(text.floor_char_boundary(bytes_max));
-    text
 }
 
 /// Holds a plugin's answer to the contract's bounds.
@@ -109,9 +99,16 @@ pub(super) fn reply(response: types::Response) -> Result<Reply, String> {
         .headers
         .into_iter()
         .find(|field| field.name.eq_ignore_ascii_case("content-type"));
+    let content_type = content_type.map(|field| field.value);
+    if content_type
+        .as_ref()
+        .is_some_and(|text| text.len() > WORD_BYTES || HeaderValue::from_str(text).is_err())
+    {
+        return Err("a plugin's answer has an unusable content-type".into());
+    }
     Ok(Reply {
         status: response.status,
-        content_type: content_type.map(|field| field.value),
+        content_type,
         body: response.body,
     })
 }
@@ -124,7 +121,7 @@ pub(super) fn reply(response: types::Response) -> Result<Reply, String> {
 pub(super) fn descriptor(raw: types::Descriptor) -> Result<Descriptor, Error> {
     let wrong = |what: String| Err(Error::Descriptor(what));
     let slug = |text: &str| {
-        !text.is_empty()
+        text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
             && text.len() <= 63
             && text
                 .bytes()
@@ -133,13 +130,13 @@ pub(super) fn descriptor(raw: types::Descriptor) -> Result<Descriptor, Error> {
     if !slug(&raw.provider) {
         return wrong(format!(
             "provider {:?} is not a slug of a-z, 0-9, - and _",
-            raw.provider
+            one_line(&raw.provider, WORD_BYTES)
         ));
     }
     if raw.schema != "call-event/1" {
         return wrong(format!(
             "schema {:?} is not served; this gateway serves call-event/1",
-            raw.schema
+            one_line(&raw.schema, WORD_BYTES)
         ));
     }
     let assurance = match raw.assurance.as_str() {
@@ -148,28 +145,64 @@ pub(super) fn descriptor(raw: types::Descriptor) -> Result<Descriptor, Error> {
         "token" => Assurance::Token,
         other => {
             return wrong(format!(
-                "assurance {other:?} is none of signed-body, signed-derived, token"
+                "assurance {:?} is none of signed-body, signed-derived, token",
+                one_line(other, WORD_BYTES)
             ));
         }
     };
     if raw.methods.is_empty() {
         return wrong("methods is empty; name at least POST".into());
     }
+    if let Some(method) = raw
+        .methods
+        .iter()
+        .find(|name| Method::from_bytes(name.as_bytes()).is_err())
+    {
+        return wrong(format!("{:?} is not a method", one_line(method, WORD_BYTES)));
+    }
+    // An option is looked up, and its names checked, for each route.
+    let fixed = raw.headers.iter().filter(|name| !name.starts_with("option:"));
+    if let Some(name) = fixed
+        .into_iter()
+        .find(|name| HeaderName::from_lowercase(name.as_bytes()).is_err())
+    {
+        return wrong(format!(
+            "header {:?} is not a header name in lower case",
+            one_line(name, WORD_BYTES)
+        ));
+    }
+    // All of it is shown to an operator, some of it in tables.
+    let secrets = raw.secrets.iter().flat_map(|spec| [&spec.name, &spec.summary]);
+    let shown = [&raw.display_name, &raw.version]
+        .into_iter()
+        .chain(&raw.methods)
+        .chain(&raw.content_types);
+    let shown = shown.chain(secrets).chain(raw.events.iter().map(|event| &event.native));
+    if let Some(text) = shown
+        .into_iter()
+        .find(|text| text.len() > DETAIL_BYTES || text.contains(char::is_control))
+    {
+        return wrong(format!("{:?} is overlong or unprintable", one_line(text, WORD_BYTES)));
+    }
     if let Some(event) = raw
         .events
         .iter()
         .find(|event| !crate::event::TYPES.contains(&event.unified.as_str()))
     {
-        return wrong(format!("{:?} is not a type of the unified event", event.unified));
+        return wrong(format!(
+            "{:?} is not a type of the unified event",
+            one_line(&event.unified, WORD_BYTES)
+        ));
     }
     let mut secrets = Vec::with_capacity(raw.secrets.len());
     for spec in raw.secrets {
         let Some(encoding) = KeyEncoding::named(&spec.encoding) else {
-            return wrong(format!(
-                "secret {:?} has the unknown encoding {:?}",
-                spec.name, spec.encoding
-            ));
+            let encoding = one_line(&spec.encoding, WORD_BYTES);
+            return wrong(format!("secret {:?} has the unknown encoding {encoding:?}", spec.name));
         };
+        if secrets.iter().any(|known: &SecretSpec| known.name == spec.name) {
+            return wrong(format!("secret {:?} is declared twice", spec.name));
+        }
         secrets.push(SecretSpec {
             name: spec.name,
             summary: spec.summary,
