@@ -138,7 +138,9 @@ impl Listener {
             .header_read_timeout(None)
             // hyper's own floor for this buffer is 8 KiB.
             .max_buf_size(bounds.header_bytes_max.max(8 << 10))
-            .max_headers(bounds.headers_max);
+            .max_headers(bounds.headers_max)
+            // Otherwise the end of what a sender sends, seen before its webhook was looked at, throws the webhook away.
+            .half_close(true);
         server
             .http2()
             .timer(TokioTimer::new())
