@@ -19,8 +19,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::Inbound;
 use crate::{clock, config};
 
+mod linger;
 mod pace;
 
+use linger::Lingering;
 use pace::{Pace, Paced};
 
 /// Pause after the system refused a connection for want of descriptors; trying at once would only spin.
@@ -171,7 +173,7 @@ async fn serve<S>(
             Ok::<_, Infallible>(answer)
         }
     });
-    let connection = server.serve_connection(TokioIo::new(socket), service);
+    let connection = server.serve_connection(TokioIo::new(Lingering::new(socket)), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%peer, error = %error, "the connection ended early");
     }
