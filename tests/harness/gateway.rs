@@ -212,7 +212,9 @@ impl Gateway {
     pub async fn feed(&self) -> Vec<Value> {
         let mut feed = Vec::new();
         loop {
-            let before = feed.last().map(|event: &Value| event["sequence"].as_str().unwrap_or_default().to_owned());
+            let before = feed
+                .last()
+                .map(|event: &Value| event["sequence"].as_str().unwrap_or_default().to_owned());
             let mut args = vec!["events", "list", "--json", "--limit", "1000"];
             if let Some(before) = &before {
                 args.extend(["--before", before]);
@@ -228,7 +230,9 @@ impl Gateway {
 
     /// Every delivery on record, newest event first.
     pub async fn deliveries(&self) -> Vec<Value> {
-        self.run(&["deliveries", "list", "--json", "--limit", "1000"]).await.json_lines()
+        self.run(&["deliveries", "list", "--json", "--limit", "1000"])
+            .await
+            .json_lines()
     }
 
     /// Every attempt on record to deliver an event to a subscriber, once there are at least so many.

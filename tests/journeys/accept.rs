@@ -12,18 +12,24 @@ const UNSIGNED: &str = "magpipe-whatsapp";
 fn schema() -> jsonschema::Validator {
     let schema = include_str!("../../schemas/event/v1/call-event.schema.json");
     let schema: Value = serde_json::from_str(schema).unwrap();
-    jsonschema::draft202012::options().should_validate_formats(true).build(&schema).unwrap()
+    jsonschema::draft202012::options()
+        .should_validate_formats(true)
+        .build(&schema)
+        .unwrap()
 }
 
 #[tokio::test]
 async fn every_sample_of_every_provider_arrives_as_a_signed_cloud_event() {
-    let providers = ["magpipe", "salpre", "voxagent"];
+    let providers = ["magnetis", "magpipe", "salpre", "topcalls", "voxagent"];
     let subscriber = Subscriber::start().await;
     let mut setup = Setup::new().subscriber("crm", &subscriber);
     for provider in providers {
         setup = setup.route(provider);
     }
-    let gateway = setup.route_with(UNSIGNED, "magpipe", "allow_unsigned = true").start().await;
+    let gateway = setup
+        .route_with(UNSIGNED, "magpipe", "allow_unsigned = true")
+        .start()
+        .await;
 
     let mut expected = Vec::new();
     for provider in providers {
@@ -49,18 +55,32 @@ async fn every_sample_of_every_provider_arrives_as_a_signed_cloud_event() {
         let (delivery, again) = (found.next().unwrap_or_else(|| panic!("{what} arrives")), found.next());
         assert!(again.is_none(), "{what} arrives once");
         assert!(delivery.verifies(harness::WHSEC), "{what}");
-        assert_eq!(delivery.header("content-type"), "application/cloudevents+json", "{what}");
+        assert_eq!(
+            delivery.header("content-type"),
+            "application/cloudevents+json",
+            "{what}"
+        );
         assert!(delivery.header("user-agent").starts_with("callfeed/"), "{what}");
         let event = delivery.event();
-        let problems: Vec<_> = schema.iter_errors(&event["data"]).map(|error| error.to_string()).collect();
+        let problems: Vec<_> = schema
+            .iter_errors(&event["data"])
+            .map(|error| error.to_string())
+            .collect();
         assert!(problems.is_empty(), "{what}: {problems:?}");
         assert_eq!(event["specversion"], "1.0", "{what}");
         assert_eq!(event["id"], **id, "{what}");
         assert_eq!(event["source"], format!("/routes/{route}"), "{what}");
         assert_eq!(event["datacontenttype"], "application/json", "{what}");
-        assert_eq!(event["sequence"], (place + 1).to_string(), "{what}: the feed has the order of the answers");
+        assert_eq!(
+            event["sequence"],
+            (place + 1).to_string(),
+            "{what}: the feed has the order of the answers"
+        );
         assert!(event::TYPES.contains(&event["type"].as_str().unwrap()), "{what}");
-        assert!(event["subject"].as_str().unwrap().starts_with(&format!("{provider}/")), "{what}");
+        assert!(
+            event["subject"].as_str().unwrap().starts_with(&format!("{provider}/")),
+            "{what}"
+        );
         assert_eq!(event["data"]["provider"], *provider, "{what}");
         event["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     }
@@ -73,7 +93,11 @@ async fn every_sample_of_every_provider_arrives_as_a_signed_cloud_event() {
 }
 
 /// Many at once, each kept and answered for itself.
-async fn crowd(client: &reqwest::Client, url: &str, webhooks: Vec<Webhook>) -> (HashSet<String>, HashSet<hyper::Version>) {
+async fn crowd(
+    client: &reqwest::Client,
+    url: &str,
+    webhooks: Vec<Webhook>,
+) -> (HashSet<String>, HashSet<hyper::Version>) {
     let mut posts = tokio::task::JoinSet::new();
     for webhook in webhooks {
         let (client, url) = (client.clone(), url.to_owned());
@@ -87,9 +111,17 @@ async fn crowd(client: &reqwest::Client, url: &str, webhooks: Vec<Webhook>) -> (
 #[tokio::test]
 async fn http_1_and_http_2_on_one_port() {
     let subscriber = Subscriber::start().await;
-    let gateway = Setup::new().route("magpipe").subscriber("crm", &subscriber).start().await;
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber("crm", &subscriber)
+        .start()
+        .await;
     let url = gateway.url("/hooks/magpipe");
-    let webhooks = |count| (0..count).map(|_| gateway.sample("magpipe", "sms-received")).collect::<Vec<_>>();
+    let webhooks = |count| {
+        (0..count)
+            .map(|_| gateway.sample("magpipe", "sms-received"))
+            .collect::<Vec<_>>()
+    };
 
     let (first, versions) = crowd(&client(), &url, webhooks(40)).await;
     assert_eq!(versions, [hyper::Version::HTTP_11].into());
@@ -104,23 +136,37 @@ async fn http_1_and_http_2_on_one_port() {
 #[tokio::test]
 async fn tls_with_the_version_of_http_that_both_speak() {
     let made = rcgen::generate_simple_self_signed(["hooks.example.com".to_owned()]).unwrap();
-    let setup = Setup::new().route("salpre").server(r#"tls = { certificate = "certificate.pem", key = "key.pem" }"#);
+    let setup = Setup::new()
+        .route("salpre")
+        .server(r#"tls = { certificate = "certificate.pem", key = "key.pem" }"#);
     fs::write(setup.directory().join("certificate.pem"), made.cert.pem()).unwrap();
     fs::write(setup.directory().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     let gateway = setup.start().await;
     let url = format!("https://hooks.example.com:{}/hooks/salpre", gateway.address().port());
 
     let webhook = gateway.sample("salpre", "call-answered");
-    let answer = webhook.post(&tls_client(&made.cert.pem(), gateway.address()).build().unwrap(), &url).await.unwrap();
+    let answer = webhook
+        .post(&tls_client(&made.cert.pem(), gateway.address()).build().unwrap(), &url)
+        .await
+        .unwrap();
     assert_eq!((answer.version, answer.accepted().len()), (hyper::Version::HTTP_2, 1));
 
-    let old = tls_client(&made.cert.pem(), gateway.address()).http1_only().build().unwrap();
-    let answer = gateway.sample("salpre", "call-answered").post(&old, &url).await.unwrap();
+    let old = tls_client(&made.cert.pem(), gateway.address())
+        .http1_only()
+        .build()
+        .unwrap();
+    let answer = gateway
+        .sample("salpre", "call-answered")
+        .post(&old, &url)
+        .await
+        .unwrap();
     assert_eq!((answer.version, answer.accepted().len()), (hyper::Version::HTTP_11, 1));
 
     // Who speaks no TLS is not answered in the clear.
     let mut plain = gateway.connect().await;
-    plain.send(b"POST /hooks/salpre HTTP/1.1\r\nhost: hooks.example.com\r\ncontent-length: 0\r\n\r\n").await;
+    plain
+        .send(b"POST /hooks/salpre HTTP/1.1\r\nhost: hooks.example.com\r\ncontent-length: 0\r\n\r\n")
+        .await;
     assert!(!plain.read_to_end().await.contains("HTTP/"));
     assert_eq!(gateway.feed().await.len(), 2);
 }

@@ -4,7 +4,12 @@ use harness::{Setup, Subscriber, Webhook};
 use serde_json::{Value, json};
 
 fn nested(depth: usize) -> Vec<u8> {
-    format!(r#"{{"event":"call.completed","data":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth)).into_bytes()
+    format!(
+        r#"{{"event":"call.completed","data":{}1{}}}"#,
+        "[".repeat(depth),
+        "]".repeat(depth)
+    )
+    .into_bytes()
 }
 
 #[tokio::test]
@@ -22,35 +27,65 @@ async fn what_cannot_become_an_event_is_in_quarantine_as_it_came() {
         ("empty", Vec::new()),
         ("truncated", whole[..whole.len() - 7].to_vec()),
         ("a second document", [whole.as_slice(), b"{}"].concat()),
-        ("not UTF-8", b"{\"event\":\"call.completed\",\"data\":{\"call_record_id\":\"\xff\xfe\"}}".to_vec()),
+        (
+            "not UTF-8",
+            b"{\"event\":\"call.completed\",\"data\":{\"call_record_id\":\"\xff\xfe\"}}".to_vec(),
+        ),
         ("100000 brackets", nested(100_000)),
-        ("100000 open brackets", [br#"{"event":"#.as_slice(), &b"[".repeat(100_000)].concat()),
-        ("a key twice", br#"{"event":"call.completed","event":"sms.sent","data":{"call_record_id":"1"}}"#.to_vec()),
+        (
+            "100000 open brackets",
+            [br#"{"event":"#.as_slice(), &b"[".repeat(100_000)].concat(),
+        ),
+        (
+            "a key twice",
+            br#"{"event":"call.completed","event":"sms.sent","data":{"call_record_id":"1"}}"#.to_vec(),
+        ),
         ("a list", br#"[{"event":"call.completed"}]"#.to_vec()),
         ("a text", br#""call.completed""#.to_vec()),
         ("null", b"null".to_vec()),
-        ("a number of many digits", [b"1".repeat(100_000).as_slice(), b""].concat()),
-        ("NaN", br#"{"event":"call.completed","data":{"call_record_id":"1","duration_seconds":NaN}}"#.to_vec()),
-        ("an event that is a number", br#"{"event":7,"data":{"call_record_id":"1"}}"#.to_vec()),
+        (
+            "a number of many digits",
+            [b"1".repeat(100_000).as_slice(), b""].concat(),
+        ),
+        (
+            "NaN",
+            br#"{"event":"call.completed","data":{"call_record_id":"1","duration_seconds":NaN}}"#.to_vec(),
+        ),
+        (
+            "an event that is a number",
+            br#"{"event":7,"data":{"call_record_id":"1"}}"#.to_vec(),
+        ),
         ("no identity", br#"{"event":"call.completed","data":{}}"#.to_vec()),
         ("a form", b"event=call.completed&data=1".to_vec()),
     ];
     for (what, body) in &bodies {
-        let answer = gateway.post(&gateway.signed("magpipe", "application/json", body.clone())).await;
+        let answer = gateway
+            .post(&gateway.signed("magpipe", "application/json", body.clone()))
+            .await;
         assert_eq!(answer.accepted(), Vec::<String>::new(), "{what}");
     }
     for route in ["salpre", "voxagent"] {
-        let answer = gateway.post(&gateway.signed(route, "application/json", nested(100_000))).await;
+        let answer = gateway
+            .post(&gateway.signed(route, "application/json", nested(100_000)))
+            .await;
         assert_eq!(answer.accepted(), Vec::<String>::new(), "{route}");
     }
 
     let listed = gateway.run(&["quarantine", "list", "--json"]).await.json_lines();
     assert_eq!(listed.len(), bodies.len() + 2);
     for ((what, body), line) in bodies.iter().zip(listed.iter().rev()) {
-        assert_eq!((&line["route"], &line["reason"]), (&json!("magpipe"), &json!("rejected")), "{what}: {line}");
+        assert_eq!(
+            (&line["route"], &line["reason"]),
+            (&json!("magpipe"), &json!("rejected")),
+            "{what}: {line}"
+        );
         assert_eq!(line["body_bytes"], body.len(), "{what}");
         let number = line["number"].to_string();
-        let shown = gateway.run(&["quarantine", "show", &number, "--json"]).await.json_lines().remove(0);
+        let shown = gateway
+            .run(&["quarantine", "show", &number, "--json"])
+            .await
+            .json_lines()
+            .remove(0);
         assert_eq!(shown["detail"], line["detail"], "{what}");
         match std::str::from_utf8(body) {
             Ok(text) => assert_eq!(shown["webhook"]["body"], text, "{what}"),
@@ -65,10 +100,18 @@ async fn what_cannot_become_an_event_is_in_quarantine_as_it_came() {
     assert_eq!(table.lines().count(), 2 + listed.len(), "{table}");
     let number = listed.last().unwrap()["number"].to_string();
     let shown = gateway.run(&["quarantine", "show", &number]).await.success();
-    assert!(shown.starts_with("rejected: ") && shown.contains("\nPOST /hooks/magpipe HTTP/1.1\n"), "{shown}");
+    assert!(
+        shown.starts_with("rejected: ") && shown.contains("\nPOST /hooks/magpipe HTTP/1.1\n"),
+        "{shown}"
+    );
     assert!(shown.contains("\nx-magpipe-signature: sha256="), "{shown}");
     assert_eq!(gateway.run(&["quarantine", "show", "999"]).await.status, Some(1));
-    assert_eq!(gateway.metric(r#"callfeed_webhooks_total{route="magpipe",result="quarantined"}"#).await, 15.0);
+    assert_eq!(
+        gateway
+            .metric(r#"callfeed_webhooks_total{route="magpipe",result="quarantined"}"#)
+            .await,
+        15.0
+    );
 
     // The gateway is none the worse for it.
     let id = gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
@@ -93,9 +136,21 @@ async fn what_is_odd_and_still_says_which_call_becomes_an_event_with_all_that_wa
     }
     let feed = gateway.feed().await;
     let kinds: Vec<_> = feed.iter().map(|event| event["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["provider.other", "call.completed", "call.completed", "call.completed", "call.completed"]);
+    assert_eq!(
+        kinds,
+        [
+            "provider.other",
+            "call.completed",
+            "call.completed",
+            "call.completed",
+            "call.completed"
+        ]
+    );
     let texts: Vec<_> = feed.iter().map(Value::to_string).collect();
-    for (text, said) in texts.iter().zip(["shrapnel", "two minutes", &long, "\\u0000\\u001f", "forged"]) {
+    for (text, said) in texts
+        .iter()
+        .zip(["shrapnel", "two minutes", &long, "\\u0000\\u001f", "forged"])
+    {
         assert!(text.contains(said), "{said:.20} is in {text:.500}");
     }
     // Numbers that are no numbers are not invented.

@@ -14,8 +14,13 @@ impl SmallDisk {
     fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(directory.path());
-        mount.output().is_ok_and(|output| output.status.success()).then_some(Self { directory })
+        mount
+            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
+            .arg(directory.path());
+        mount
+            .output()
+            .is_ok_and(|output| output.status.success())
+            .then_some(Self { directory })
     }
 
     fn path(&self) -> &Path {
@@ -50,7 +55,12 @@ async fn fill(gateway: &Gateway) -> HashSet<String> {
 }
 
 async fn kept(gateway: &Gateway) -> HashSet<String> {
-    gateway.feed().await.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+    gateway
+        .feed()
+        .await
+        .iter()
+        .map(|event| event["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -79,11 +89,19 @@ async fn a_full_disk_is_said_and_survived_and_work_goes_on_once_there_is_room() 
             _ => accepted.extend(answer.accepted()),
         }
     }
-    gateway.logged("the webhook could not be kept; the provider was asked to send it again").await;
+    gateway
+        .logged("the webhook could not be kept; the provider was asked to send it again")
+        .await;
 
     fs::remove_file(&filler).unwrap();
     let webhook = gateway.sample("magpipe", "call-completed");
-    let look = async || gateway.try_post(&webhook).await.ok().filter(|answer| answer.status == 200);
+    let look = async || {
+        gateway
+            .try_post(&webhook)
+            .await
+            .ok()
+            .filter(|answer| answer.status == 200)
+    };
     accepted.extend(harness::eventually("room on the disk", look).await.accepted());
 
     let kept = kept(&gateway).await;
@@ -117,7 +135,10 @@ async fn a_file_that_may_not_grow_loses_nothing() {
 
     // A new process without the limit: the disk has room again.
     let gateway = gateway.restart_with(|setup| setup.wrapped("ulimit -f unlimited")).await;
-    assert!(accepted.is_subset(&kept(&gateway).await), "what was answered with 200 is kept");
+    assert!(
+        accepted.is_subset(&kept(&gateway).await),
+        "what was answered with 200 is kept"
+    );
     let what = "every event accepted";
     subscriber
         .wait_until(what, |deliveries| {

@@ -44,14 +44,20 @@ fn python(value: &Value, text: &mut String) {
 async fn deliver_one_more(gateway: &Gateway, subscriber: &Subscriber, before: usize) {
     let id = gateway.accept(&gateway.sample("magpipe", "sms-received")).await;
     let what = "the event after the duplicates";
-    let deliveries = subscriber.wait_until(what, |all| all.iter().any(|delivery| delivery.id() == id)).await;
+    let deliveries = subscriber
+        .wait_until(what, |all| all.iter().any(|delivery| delivery.id() == id))
+        .await;
     assert_eq!(deliveries.len(), before + 1, "nothing was delivered twice");
 }
 
 #[tokio::test]
 async fn a_retry_with_other_bytes_is_the_same_event_also_after_a_restart_and_a_crash() {
     let subscriber = Subscriber::start().await;
-    let mut gateway = Setup::new().route("magpipe").subscriber("crm", &subscriber).start().await;
+    let mut gateway = Setup::new()
+        .route("magpipe")
+        .subscriber("crm", &subscriber)
+        .start()
+        .await;
 
     let mut call: Value = serde_json::from_slice(&simulate::samples("magpipe")[0].body).unwrap();
     call["data"]["summary"] = "Réservé à 18 h 30 🎉".into();
@@ -66,7 +72,10 @@ async fn a_retry_with_other_bytes_is_the_same_event_also_after_a_restart_and_a_c
     assert_eq!(gateway.accept(&signed(&gateway, &first)).await, id);
     assert_eq!(gateway.accept(&signed(&gateway, &second)).await, id);
     deliver_one_more(&gateway, &subscriber, 1).await;
-    assert_eq!(subscriber.deliveries()[0].event()["data"]["call"]["summary"], call["data"]["summary"]);
+    assert_eq!(
+        subscriber.deliveries()[0].event()["data"]["call"]["summary"],
+        call["data"]["summary"]
+    );
 
     assert!(gateway.terminate().await.success());
     gateway.restart().await;
@@ -81,13 +90,22 @@ async fn a_retry_with_other_bytes_is_the_same_event_also_after_a_restart_and_a_c
     let kept = gateway.feed().await;
     assert_eq!(kept.iter().filter(|event| event["id"] == *id).count(), 1);
     assert_eq!(kept.len(), 3);
-    assert_eq!(gateway.metric(r#"callfeed_webhooks_total{route="magpipe",result="duplicate"}"#).await, 2.0);
+    assert_eq!(
+        gateway
+            .metric(r#"callfeed_webhooks_total{route="magpipe",result="duplicate"}"#)
+            .await,
+        2.0
+    );
 }
 
 #[tokio::test]
 async fn many_copies_at_once_are_one_event() {
     let subscriber = Subscriber::start().await;
-    let gateway = Setup::new().route("magpipe").subscriber("crm", &subscriber).start().await;
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber("crm", &subscriber)
+        .start()
+        .await;
     let webhook = gateway.sample("magpipe", "call-completed");
     let (client, url) = (harness::client(), gateway.url("/hooks/magpipe"));
     let mut posts = tokio::task::JoinSet::new();

@@ -18,21 +18,32 @@ const ANSWERS: usize = 100;
 #[tokio::test]
 async fn nothing_that_was_answered_is_lost_in_a_crash() {
     let subscriber = Subscriber::start().await;
-    let mut gateway = Setup::new().route("magpipe").route("salpre").subscriber("crm", &subscriber).start().await;
+    let mut gateway = Setup::new()
+        .route("magpipe")
+        .route("salpre")
+        .subscriber("crm", &subscriber)
+        .start()
+        .await;
     let answered: Arc<Mutex<Vec<String>>> = Arc::default();
 
     for crash in 1..=CRASHES {
         let (count, mut counted) = watch::channel(0);
         let mut senders = JoinSet::new();
         for sender in 0..SENDERS {
-            let (route, sample) = if sender % 3 == 0 { ("salpre", "call-ended") } else { ("magpipe", "call-completed") };
+            let (route, sample) = if sender % 3 == 0 {
+                ("salpre", "call-ended")
+            } else {
+                ("magpipe", "call-completed")
+            };
             let webhooks: Vec<_> = (0..1000).map(|_| gateway.sample(route, sample)).collect();
             let (client, url) = (harness::client(), gateway.url(&format!("/hooks/{route}")));
             let (answered, count) = (Arc::clone(&answered), count.clone());
             senders.spawn(async move {
                 for webhook in webhooks {
                     // Without an answer nothing was promised.
-                    let Ok(answer) = webhook.post(&client, &url).await else { return };
+                    let Ok(answer) = webhook.post(&client, &url).await else {
+                        return;
+                    };
                     answered.lock().unwrap().extend(answer.accepted());
                     count.send_modify(|count| *count += 1);
                 }
@@ -54,7 +65,10 @@ async fn nothing_that_was_answered_is_lost_in_a_crash() {
     for id in &answered {
         assert_eq!(kept.get(id.as_str()), Some(&1), "{id} was answered with 200");
     }
-    let places: Vec<u64> = feed.iter().map(|event| event["sequence"].as_str().unwrap().parse().unwrap()).collect();
+    let places: Vec<u64> = feed
+        .iter()
+        .map(|event| event["sequence"].as_str().unwrap().parse().unwrap())
+        .collect();
     assert!(places.is_sorted_by(|a, b| a < b), "no two events have one place");
 
     let all: HashSet<String> = kept.keys().map(|id| (*id).to_owned()).collect();
@@ -68,6 +82,9 @@ async fn nothing_that_was_answered_is_lost_in_a_crash() {
     let mut bodies = BTreeMap::new();
     for delivery in &deliveries {
         assert!(delivery.verifies(harness::WHSEC));
-        assert_eq!(*bodies.entry(delivery.id()).or_insert_with(|| delivery.body.clone()), delivery.body);
+        assert_eq!(
+            *bodies.entry(delivery.id()).or_insert_with(|| delivery.body.clone()),
+            delivery.body
+        );
     }
 }

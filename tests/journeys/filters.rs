@@ -6,7 +6,9 @@ use harness::{Gateway, Setup, Subscriber};
 use serde_json::json;
 
 async fn post(gateway: &Gateway, route: &str, body: serde_json::Value) -> String {
-    gateway.accept(&gateway.signed(route, "application/json", body.to_string())).await
+    gateway
+        .accept(&gateway.signed(route, "application/json", body.to_string()))
+        .await
 }
 
 fn call(id: &str, number: &str, seconds: u64) -> serde_json::Value {
@@ -37,12 +39,18 @@ async fn each_subscriber_gets_what_it_asked_for_and_nothing_else() {
         ("long", r#"where = { min_duration = "60s" }"#),
         ("tests", r#"where = { test = true }"#),
         ("real", r#"where = { test = false }"#),
-        ("several", r#"where = { routes = ["magpipe"], numbers = ["+1778*"], min_duration = "10s", test = false }
-types = ["call.completed", "call.missed"]"#),
+        (
+            "several",
+            r#"where = { routes = ["magpipe"], numbers = ["+1778*"], min_duration = "10s", test = false }
+types = ["call.completed", "call.missed"]"#,
+        ),
         ("nothing", r#"types = ["campaign.*"]"#),
     ];
     let mut subscribers = Vec::new();
-    let mut setup = Setup::new().route("magpipe").route_with("branch", "magpipe", "").route("salpre");
+    let mut setup = Setup::new()
+        .route("magpipe")
+        .route_with("branch", "magpipe", "")
+        .route("salpre");
     for (name, lines) in filters {
         let subscriber = Subscriber::start().await;
         setup = setup.subscriber_with(name, &subscriber, lines);
@@ -77,7 +85,10 @@ types = ["call.completed", "call.missed"]"#),
         subscriber.wait_for(wanted.len()).await;
         // Once all was looked at, nothing more can come.
         let lag = format!(r#"callfeed_lag_events{{subscriber="{name}"}}"#);
-        harness::eventually("the end of the feed", async || (gateway.metric(&lag).await == 0.0).then_some(())).await;
+        harness::eventually("the end of the feed", async || {
+            (gateway.metric(&lag).await == 0.0).then_some(())
+        })
+        .await;
         let got: BTreeSet<&str> = subscriber
             .deliveries()
             .iter()

@@ -6,7 +6,11 @@ use harness::{Setup, Subscriber, eventually};
 async fn who_hangs_up_after_the_body_has_sent_an_event() {
     const COUNT: usize = 60;
     let subscriber = Subscriber::start().await;
-    let gateway = Setup::new().route("magpipe").subscriber("crm", &subscriber).start().await;
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber("crm", &subscriber)
+        .start()
+        .await;
     for _ in 0..COUNT {
         let (head, body) = gateway.sample("magpipe", "call-completed").bytes();
         let mut connection = gateway.connect().await;
@@ -35,10 +39,17 @@ async fn who_hangs_up_within_the_body_has_sent_nothing() {
         let mut connection = gateway.connect().await;
         connection.send(&head).await;
         connection.send(&body[..part]).await;
-        if part == 100 { connection.reset() } else { drop(connection) }
+        if part == 100 {
+            connection.reset()
+        } else {
+            drop(connection)
+        }
     }
     let refused = r#"callfeed_refused_requests_total{status="400"}"#;
-    eventually("three broken requests", async || (gateway.metric(refused).await >= 3.0).then_some(())).await;
+    eventually("three broken requests", async || {
+        (gateway.metric(refused).await >= 3.0).then_some(())
+    })
+    .await;
     gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
     assert_eq!(gateway.feed().await.len(), 1);
 }

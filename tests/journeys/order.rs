@@ -10,7 +10,9 @@ async fn post(gateway: &Gateway, call: usize, stage: &str) -> String {
     let body = format!(
         r#"{{"event_type":"{stage}","timestamp_utc":1760084576,"payload":{{"call_id":{call},"direction":"inbound"}}}}"#
     );
-    gateway.accept(&gateway.signed("salpre", "application/json", body)).await
+    gateway
+        .accept(&gateway.signed("salpre", "application/json", body))
+        .await
 }
 
 fn provider_event(delivery: &harness::Delivery) -> String {
@@ -25,7 +27,11 @@ async fn a_call_that_fails_waits_alone_and_goes_on_in_order() {
         _ => Reply::status(204),
     });
     let schedule = format!("schedule = [{}]", ["\"50ms\""; 30].join(", "));
-    let mut gateway = Setup::new().route("salpre").subscriber_with("crm", &subscriber, &schedule).start().await;
+    let mut gateway = Setup::new()
+        .route("salpre")
+        .subscriber_with("crm", &subscriber, &schedule)
+        .start()
+        .await;
     for stage in STAGES {
         for call in 1..=10 {
             post(&gateway, call, stage).await;
@@ -35,12 +41,20 @@ async fn a_call_that_fails_waits_alone_and_goes_on_in_order() {
     let by_call = |deliveries: &[harness::Delivery]| {
         let mut calls: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for delivery in deliveries {
-            calls.entry(delivery.text("subject")).or_default().push(provider_event(delivery));
+            calls
+                .entry(delivery.text("subject"))
+                .or_default()
+                .push(provider_event(delivery));
         }
         calls
     };
     let deliveries = subscriber
-        .wait_until(others, |all| all.iter().filter(|delivery| delivery.text("subject") != "salpre/3").count() >= 36)
+        .wait_until(others, |all| {
+            all.iter()
+                .filter(|delivery| delivery.text("subject") != "salpre/3")
+                .count()
+                >= 36
+        })
         .await;
     let mut calls = by_call(&deliveries);
     let failing = calls.remove("salpre/3").unwrap();
@@ -48,7 +62,10 @@ async fn a_call_that_fails_waits_alone_and_goes_on_in_order() {
     for (call, stages) in &calls {
         assert_eq!(*stages, STAGES, "{call}");
     }
-    assert!(failing.iter().all(|stage| stage == STAGES[0]), "nothing overtakes what fails: {failing:?}");
+    assert!(
+        failing.iter().all(|stage| stage == STAGES[0]),
+        "nothing overtakes what fails: {failing:?}"
+    );
 
     // Also a crash does not mix up what waits.
     gateway.kill9().await;
@@ -57,7 +74,8 @@ async fn a_call_that_fails_waits_alone_and_goes_on_in_order() {
     let what = "the end of the call that failed";
     let deliveries = subscriber
         .wait_until(what, |all| {
-            all.iter().any(|delivery| delivery.text("subject") == "salpre/3" && provider_event(delivery) == STAGES[3])
+            all.iter()
+                .any(|delivery| delivery.text("subject") == "salpre/3" && provider_event(delivery) == STAGES[3])
         })
         .await;
     let mut failing = by_call(&deliveries).remove("salpre/3").unwrap();
@@ -73,7 +91,11 @@ async fn calls_are_in_flight_together_and_events_of_one_call_are_not() {
         let gate = gate.clone();
         move |_| Reply::status(204).after(&gate)
     });
-    let gateway = Setup::new().route("salpre").subscriber_with("crm", &subscriber, "in_flight = 8").start().await;
+    let gateway = Setup::new()
+        .route("salpre")
+        .subscriber_with("crm", &subscriber, "in_flight = 8")
+        .start()
+        .await;
     for stage in STAGES {
         for call in 1..=5 {
             post(&gateway, call, stage).await;
@@ -90,8 +112,11 @@ async fn calls_are_in_flight_together_and_events_of_one_call_are_not() {
     let deliveries = subscriber.wait_for(20).await;
     for call in 1..=5 {
         let subject = format!("salpre/{call}");
-        let stages: Vec<_> =
-            deliveries.iter().filter(|delivery| delivery.text("subject") == subject).map(provider_event).collect();
+        let stages: Vec<_> = deliveries
+            .iter()
+            .filter(|delivery| delivery.text("subject") == subject)
+            .map(provider_event)
+            .collect();
         assert_eq!(stages, STAGES, "{subject}");
     }
 }

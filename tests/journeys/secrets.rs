@@ -21,7 +21,7 @@ async fn no_secret_is_shown_anywhere() {
         .route("salpre")
         .route_with("salpre-key", "salpre", r#"options = { header = "x-shop-key" }"#)
         .subscriber_with("crm", &subscriber, &lines)
-        // Every line there is.
+        // Every line that speaks of webhooks and deliveries.
         .log("info,callfeed=trace,hyper=trace,hyper_util=trace,h2=trace,reqwest=trace,rustls=trace")
         .start()
         .await;
@@ -31,9 +31,13 @@ async fn no_secret_is_shown_anywhere() {
     let in_the_header = gateway.accept(&gateway.sample("salpre", "call-ended")).await;
     let in_another = gateway.sample("salpre-key", "call-ended");
     let path = format!("/hooks/salpre-key?token={token}&x=1");
-    let in_another = gateway.accept(&in_another.at(&path).header("cookie", "session=chocolate-7")).await;
+    let in_another = gateway
+        .accept(&in_another.at(&path).header("cookie", "session=chocolate-7"))
+        .await;
     // A sender that confuses its secret with its signature.
-    let mistaken = gateway.sample("magpipe", "call-completed").header("x-magpipe-signature", magpipe);
+    let mistaken = gateway
+        .sample("magpipe", "call-completed")
+        .header("x-magpipe-signature", magpipe);
     assert_eq!(gateway.post(&mistaken).await.status, 401);
     let signed = gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
 
@@ -46,11 +50,18 @@ async fn no_secret_is_shown_anywhere() {
         shown.push(gateway.run(&["deliveries", "show", id, "--json"]).await.success());
     }
     assert!(shown[0].contains("authorization: •••"), "{}", shown[0]);
-    assert!(shown[4].contains("x-shop-key: •••") && shown[4].contains("token=•••&x=1"), "{}", shown[4]);
+    assert!(
+        shown[4].contains("x-shop-key: •••") && shown[4].contains("token=•••&x=1"),
+        "{}",
+        shown[4]
+    );
     assert!(shown[10].contains("your token is •••"), "{}", shown[10]);
     assert!(gateway.terminate().await.success());
     shown.push(gateway.log_text());
-    assert!(gateway.log_text().contains("\"level\":\"TRACE\""), "everything was logged");
+    assert!(
+        gateway.log_text().contains("\"level\":\"TRACE\""),
+        "everything was logged"
+    );
     shown.push(gateway.run(&["check"]).await.success());
     shown.push(gateway.run(&["check", "--json"]).await.success());
     // Nor does the record on disk hold what can be used again.

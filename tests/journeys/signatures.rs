@@ -6,7 +6,11 @@ use sha2::{Sha256, Sha512};
 
 async fn deliver(lines: &str) -> (harness::Gateway, Delivery) {
     let subscriber = Subscriber::start().await;
-    let gateway = Setup::new().route("magpipe").subscriber_with("crm", &subscriber, lines).start().await;
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber_with("crm", &subscriber, lines)
+        .start()
+        .await;
     gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
     (gateway, subscriber.wait_for(1).await.remove(0))
 }
@@ -27,13 +31,19 @@ async fn while_a_secret_is_changed_both_verify() {
     let (_, delivery) = deliver(&format!("secrets = [{new:?}, {WHSEC:?}]")).await;
     assert_eq!(delivery.header("webhook-signature").split(' ').count(), 2);
     assert!(delivery.verifies(new) && delivery.verifies(WHSEC) && !delivery.verifies(other));
-    let stale = Delivery { body: [&delivery.body[..], b" "].concat().into(), ..delivery };
+    let stale = Delivery {
+        body: [&delivery.body[..], b" "].concat().into(),
+        ..delivery
+    };
     assert!(!stale.verifies(WHSEC), "the body is covered");
 }
 
 #[tokio::test]
 async fn an_asymmetric_key_signs_beside_a_secret() {
-    let pair = Callfeed::run(["secret", "new", "--ed25519", "--json"]).await.json_lines().remove(0);
+    let pair = Callfeed::run(["secret", "new", "--ed25519", "--json"])
+        .await
+        .json_lines()
+        .remove(0);
     let (private, public) = (pair["private"].as_str().unwrap(), pair["public"].as_str().unwrap());
     let (_, delivery) = deliver(&format!("secrets = [{WHSEC:?}, {private:?}]")).await;
     assert!(delivery.verifies(WHSEC));
@@ -60,7 +70,9 @@ async fn the_form_a_subscriber_already_checks() {
     let lines = r#"secrets = ["a plain old secret"]
 signature = { header = "x-hub-signature-256", encoding = "hex", prefix = "sha256=", over = "body" }"#;
     let (gateway, delivery) = deliver(lines).await;
-    let mac = Hmac::<Sha256>::new_from_slice(b"a plain old secret").unwrap().chain_update(&delivery.body);
+    let mac = Hmac::<Sha256>::new_from_slice(b"a plain old secret")
+        .unwrap()
+        .chain_update(&delivery.body);
     let expected = format!("sha256={}", hex(mac.finalize().into_bytes()));
     assert_eq!(delivery.header("x-hub-signature-256"), expected);
     assert!(!delivery.headers.contains_key("webhook-signature"));
@@ -76,6 +88,12 @@ signature = { header = "x-sig", algorithm = "hmac-sha512", encoding = "base64", 
         .chain_update(format!("{}.{}.", delivery.id(), delivery.header("webhook-timestamp")))
         .chain_update(&delivery.body);
     use base64::{Engine as _, prelude::BASE64_STANDARD};
-    assert_eq!(delivery.header("x-sig"), BASE64_STANDARD.encode(mac.finalize().into_bytes()));
-    assert_eq!((delivery.header("x-tenant"), delivery.header("authorization")), ("vancouver", "Bearer abcdefgh"));
+    assert_eq!(
+        delivery.header("x-sig"),
+        BASE64_STANDARD.encode(mac.finalize().into_bytes())
+    );
+    assert_eq!(
+        (delivery.header("x-tenant"), delivery.header("authorization")),
+        ("vancouver", "Bearer abcdefgh")
+    );
 }

@@ -46,7 +46,10 @@ async fn drips_are_cut_off_while_others_pass() {
         let (took, answer) = drip(&mut connection, &body).await;
         assert!(took >= TIMEOUT, "{took:?}");
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-        assert!(answer.ends_with(r#"{"error":"the request took too long to arrive"}"#), "{answer}");
+        assert!(
+            answer.ends_with(r#"{"error":"the request took too long to arrive"}"#),
+            "{answer}"
+        );
     };
     // As slow as allowed, all in all.
     let patient = async {
@@ -64,7 +67,10 @@ async fn drips_are_cut_off_while_others_pass() {
         }
     };
     tokio::join!(heads, bodies, patient, others);
-    assert_eq!(gateway.metric(r#"callfeed_refused_requests_total{status="408"}"#).await, 1.0);
+    assert_eq!(
+        gateway.metric(r#"callfeed_refused_requests_total{status="408"}"#).await,
+        1.0
+    );
 }
 
 #[tokio::test]
@@ -96,7 +102,11 @@ async fn who_stays_after_an_answer_is_let_go() {
     let started = Instant::now();
     let (_, closed) = connection.read_for(SOON).await;
     assert!(closed, "a silent connection is closed");
-    assert!(started.elapsed() >= Duration::from_millis(900), "after {:?} of silence", started.elapsed());
+    assert!(
+        started.elapsed() >= Duration::from_millis(900),
+        "after {:?} of silence",
+        started.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -110,5 +120,11 @@ async fn many_idle_connections_leave_room_for_work() {
         gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
     }
     drop(idle);
-    eventually("an answer", async || gateway.try_post(&gateway.sample("magpipe", "call-completed")).await.ok()).await;
+    eventually("an answer", async || {
+        gateway
+            .try_post(&gateway.sample("magpipe", "call-completed"))
+            .await
+            .ok()
+    })
+    .await;
 }

@@ -33,7 +33,12 @@ async fn a_second_gateway_on_the_same_store() {
     let config = gateway.directory().join("callfeed.toml");
     let output = Callfeed::run_with(&config, ["serve"]).await;
     assert_eq!(output.status, Some(1), "{output:?}");
-    assert!(output.stderr.contains("callfeed.db: another gateway is running on it; stop that one"), "{output:?}");
+    assert!(
+        output
+            .stderr
+            .contains("callfeed.db: another gateway is running on it; stop that one"),
+        "{output:?}"
+    );
     // The first one does not mind.
     gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
     assert_eq!(gateway.feed().await[0]["id"], *id);
@@ -54,22 +59,35 @@ async fn a_damaged_store() {
     let mut torn = good.clone();
     let (middle, end) = (torn.len() / 4, torn.len() / 2);
     torn[middle..end].fill(0xa5);
-    for (what, bytes) in [("torn", torn), ("cut", good[..good.len() / 2].to_vec()), ("no database", b"#!/bin/sh\n".repeat(1000))] {
+    for (what, bytes) in [
+        ("torn", torn),
+        ("cut", good[..good.len() / 2].to_vec()),
+        ("no database", b"#!/bin/sh\n".repeat(1000)),
+    ] {
         fs::write(&store, &bytes).unwrap();
         let output = Callfeed::run_with(&config, ["serve"]).await;
         assert_eq!(output.status, Some(1), "{what}: {output:?}");
         assert!(output.stderr.contains("callfeed.db is damaged"), "{what}: {output:?}");
         assert!(output.stderr.contains("restore a backup"), "{what}: {output:?}");
-        assert_eq!(fs::read(&store).unwrap(), bytes, "{what}: what may still be saved is left as it is");
+        assert_eq!(
+            fs::read(&store).unwrap(),
+            bytes,
+            "{what}: what may still be saved is left as it is"
+        );
     }
 
     let other = rusqlite::Connection::open(gateway.directory().join("other.db")).unwrap();
-    other.execute_batch("CREATE TABLE invoice (id INTEGER PRIMARY KEY)").unwrap();
+    other
+        .execute_batch("CREATE TABLE invoice (id INTEGER PRIMARY KEY)")
+        .unwrap();
     drop(other);
     fs::rename(gateway.directory().join("other.db"), &store).unwrap();
     let output = Callfeed::run_with(&config, ["serve"]).await;
     assert_eq!(output.status, Some(1), "{output:?}");
-    assert!(output.stderr.contains("it is the database of another program"), "{output:?}");
+    assert!(
+        output.stderr.contains("it is the database of another program"),
+        "{output:?}"
+    );
 
     fs::write(&store, &good).unwrap();
     gateway.restart().await;
@@ -174,14 +192,22 @@ path = "gone.wasm"
     );
     let output = Callfeed::run_with(&setup.write(), ["serve"]).await;
     assert_eq!(output.status, Some(2), "{output:?}");
-    assert!(output.stderr.contains("plugin[gone].path: there is no file"), "{output:?}");
+    assert!(
+        output.stderr.contains("plugin[gone].path: there is no file"),
+        "{output:?}"
+    );
 
     let text = fs::read_to_string(setup.config_path()).unwrap();
-    let line = text.lines().position(|line| line == "[[plugin]]").unwrap() + 1;
+    let line = text.lines().position(|line| line == "path = \"gone.wasm\"").unwrap() + 1;
     // The magic of a module and of a component; both without anything in them.
     let module = b"\0asm\x01\0\0\0".as_slice();
     let component = b"\0asm\x0d\0\x01\0".as_slice();
-    for (what, bytes) in [("text", b"print('hello')".as_slice()), ("empty", b""), ("module", module), ("component", component)] {
+    for (what, bytes) in [
+        ("text", b"print('hello')".as_slice()),
+        ("empty", b""),
+        ("module", module),
+        ("component", component),
+    ] {
         fs::write(setup.directory().join("gone.wasm"), bytes).unwrap();
         for command in ["serve", "check"] {
             let output = Callfeed::run_with(&setup.config_path(), [command]).await;

@@ -21,7 +21,9 @@ async fn a_whatsapp_forward_comes_in_only_where_unsigned_webhooks_are_allowed() 
     assert_eq!(gateway.feed().await.len(), 1);
 
     // Even there, a proof that is wrong is worse than none.
-    let forged = gateway.sample("magpipe", "call-completed").header("x-magpipe-signature", &format!("sha256={:064}", 0));
+    let forged = gateway
+        .sample("magpipe", "call-completed")
+        .header("x-magpipe-signature", &format!("sha256={:064}", 0));
     assert_eq!(gateway.post(&forged.at("/hooks/whatsapp")).await.status, 401);
     assert_eq!(gateway.feed().await.len(), 1);
 }
