@@ -120,6 +120,18 @@ async fn after_the_last_attempt_it_is_dead_on_record_and_holds_nothing_up() {
         .wait_until(what, |all| all.iter().any(|delivery| delivery.id() == last))
         .await;
     assert_eq!(deliveries.iter().filter(|delivery| delivery.id() == dead).count(), 3);
+
+    // Until the operator asks for it.
+    let admin = format!("http://{}", gateway.admin());
+    let replay = ["deliveries", "replay", &dead, "--subscriber", "crm", "--admin", &admin];
+    gateway.run(&replay).await.success();
+    let again = subscriber.wait_for(deliveries.len() + 1).await.pop().unwrap();
+    assert_eq!(again.id(), dead);
+    let attempts = gateway.attempts(&dead, "crm", 4).await;
+    assert_eq!(
+        (&attempts[3]["attempt"], &attempts[3]["outcome"]),
+        (&4.into(), &"delivered".into())
+    );
 }
 
 #[tokio::test]
@@ -194,6 +206,22 @@ async fn gone_stops_the_subscriber_and_nobody_else() {
     other.wait_for(8).await;
     assert_eq!(gone.deliveries().len(), 2, "a restart does not forget it");
     gateway.logged("subscriber is stopped").await;
+
+    // Until the operator says that it is back: from where it was, nothing left out.
+    let admin = format!("http://{}", gateway.admin());
+    gateway
+        .run(&["deliveries", "resume", "gone", "--admin", &admin])
+        .await
+        .success();
+    gone.wait_for(9).await;
+    let attempts: Vec<String> = gone.deliveries().iter().map(harness::Delivery::id).collect();
+    let feed: Vec<String> = other.deliveries().iter().map(harness::Delivery::id).collect();
+    assert_eq!(attempts.iter().filter(|id| **id == attempts[1]).count(), 2, "also what was answered with 410");
+    assert!(feed.iter().all(|id| attempts.contains(id)));
+    let unknown = gateway
+        .run(&["deliveries", "resume", "nobody", "--admin", &admin])
+        .await;
+    assert_eq!(unknown.status, Some(1), "{unknown:?}");
 }
 
 #[tokio::test]
@@ -255,12 +283,13 @@ async fn slow_and_dead_subscribers_delay_nobody() {
         .iter()
         .map(harness::Delivery::id)
         .collect();
+    let oldest = ids[0].clone();
     delivered.sort();
     ids.sort();
     assert_eq!(delivered, ids);
     // While the slow one holds as many as it may, and not one more.
     assert_eq!(slow.wait_for(4).await.len(), 4);
-    let attempts = gateway.attempts(&ids[0], "dead", 1).await;
+    let attempts = gateway.attempts(&oldest, "dead", 1).await;
     assert_eq!(
         (&attempts[0]["outcome"], &attempts[0]["status"]),
         (&"connect".into(), &serde_json::Value::Null)
