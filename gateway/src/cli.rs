@@ -71,7 +71,9 @@ struct ConfigFile {
         short = 'c',
         value_name = "FILE",
         default_value = "callfeed.toml",
-        env = "CALLFEED_CONFIG"
+        env = "CALLFEED_CONFIG",
+        // Also behind the words of a command.
+        global = true
     )]
     path: PathBuf,
 }

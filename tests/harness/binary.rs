@@ -55,11 +55,15 @@ fn build() -> PathBuf {
     let status = cargo.stdin(Stdio::null()).status().expect("cargo runs");
     assert!(status.success(), "callfeed did not build; above says why");
 
-    // A link of its own: several checkouts may share a target folder, and the next build of another one replaces the file.
+    // A link of its own: several checkouts may share a target folder, and a build of another one replaces the file.
     let mut checkout = DefaultHasher::new();
     workspace.hash(&mut checkout);
-    let link = profile_dir.join(format!("callfeed-{:016x}", checkout.finish()));
-    let fresh = profile_dir.join(format!("callfeed-{:016x}-{}", checkout.finish(), std::process::id()));
+    let directory = profile_dir.join(format!("under-test/{:016x}", checkout.finish()));
+    fs::create_dir_all(&directory).expect("the target folder can be written to");
+    let (link, fresh) = (
+        directory.join("callfeed"),
+        directory.join(std::process::id().to_string()),
+    );
     fs::hard_link(profile_dir.join("callfeed"), &fresh).expect("the binary can be linked to");
     fs::rename(&fresh, &link).expect("a link can be renamed");
     // Renaming one link onto another of the same file leaves both.

@@ -19,6 +19,9 @@ use crate::{
     wait::{PATIENCE, eventually},
 };
 
+/// How much of a log is shown with a failure.
+const SHOWN_LINES: usize = 60;
+
 /// One line of the log: JSON, or what else was written to standard error.
 pub type LogLine = Value;
 
@@ -203,6 +206,43 @@ impl Gateway {
     /// Runs a command with this gateway's configuration, such as `["events", "list"]`.
     pub async fn run(&self, args: &[&str]) -> Output {
         Callfeed::run_with(&self.setup.config_path(), args).await
+    }
+
+    /// Every event kept, in the order of the feed, as `callfeed events list` tells.
+    pub async fn feed(&self) -> Vec<Value> {
+        let mut feed = Vec::new();
+        loop {
+            let before = feed
+                .last()
+                .map(|event: &Value| event["sequence"].as_str().unwrap_or_default().to_owned());
+            let mut args = vec!["events", "list", "--json", "--limit", "1000"];
+            if let Some(before) = &before {
+                args.extend(["--before", before]);
+            }
+            let page = self.run(&args).await.json_lines();
+            if page.is_empty() {
+                feed.reverse();
+                return feed;
+            }
+            feed.extend(page);
+        }
+    }
+
+    /// Every delivery on record, newest event first.
+    pub async fn deliveries(&self) -> Vec<Value> {
+        self.run(&["deliveries", "list", "--json", "--limit", "1000"])
+            .await
+            .json_lines()
+    }
+
+    /// Every attempt on record to deliver an event to a subscriber, once there are at least so many.
+    pub async fn attempts(&self, id: &str, subscriber: &str, count: usize) -> Vec<Value> {
+        let look = async || {
+            let args = ["deliveries", "show", id, "--subscriber", subscriber, "--json"];
+            let attempts = self.run(&args).await.json_lines();
+            (attempts.len() >= count).then_some(attempts)
+        };
+        eventually(&format!("{count} attempts on record"), look).await
     }
 
     /// What the admin address answers.
@@ -399,7 +439,7 @@ impl Drop for Process {
         if std::thread::panicking() {
             #[expect(clippy::print_stderr, reason = "the test runner shows it beside the failure")]
             {
-                eprintln!("log of the gateway:\n{}", self.log.text());
+                eprintln!("end of the gateway's log:\n{}", self.log.end());
             }
         }
     }
@@ -443,6 +483,13 @@ impl Log {
 
     fn lines(&self) -> MutexGuard<'_, Vec<LogLine>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What stands nearest to a failure.
+    fn end(&self) -> String {
+        let text = self.text();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
 
     fn text(&self) -> String {

@@ -135,15 +135,14 @@ pub fn http2_client() -> reqwest::Client {
     builder().http2_prior_knowledge().build().expect("a client can be made")
 }
 
-/// A client that trusts this certificate (PEM) and finds `hooks.example.com` at this address.
+/// What makes a client that trusts this certificate (PEM) and finds `hooks.example.com` at this address.
 ///
 /// # Panics
 ///
 /// When it is no certificate.
-pub fn tls_client(certificate: &str, at: SocketAddr) -> reqwest::Client {
+pub fn tls_client(certificate: &str, at: SocketAddr) -> reqwest::ClientBuilder {
     let certificate = reqwest::Certificate::from_pem(certificate.as_bytes()).expect("it is a certificate");
-    let client = builder().tls_certs_only([certificate]).resolve("hooks.example.com", at);
-    client.build().expect("a client can be made")
+    builder().tls_certs_only([certificate]).resolve("hooks.example.com", at)
 }
 
 fn builder() -> reqwest::ClientBuilder {
@@ -223,6 +222,15 @@ impl Connection {
         let head = String::from_utf8(head).expect("the head is text");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.expect("the answer has a status"), head)
+    }
+
+    /// Says that nothing more is coming, and still listens.
+    ///
+    /// # Panics
+    ///
+    /// When the other side is gone.
+    pub async fn end(&mut self) {
+        self.stream.shutdown().await.expect("the connection stands");
     }
 
     /// Breaks the connection off at once, without the end of a stream.

@@ -6,6 +6,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    binary::callfeed_bin,
     gateway::{Gateway, Start},
     subscriber::{Subscriber, WHSEC},
 };
@@ -24,6 +25,10 @@ pub fn provider_secret(provider: &str) -> (&'static str, &'static str) {
         "salpre" => ("token", "salpre-token-2Gw5xQa7"),
         other => panic!("no secret is set for {other}"),
     }
+}
+
+fn plugin_cache() -> PathBuf {
+    callfeed_bin().with_file_name("plugins")
 }
 
 /// What a gateway is configured with, and the directory it lives in. Every address is `127.0.0.1:0`.
@@ -183,9 +188,21 @@ impl Setup {
     /// When that fails.
     pub fn write(&self) -> PathBuf {
         let path = self.config_path();
+        // Compiling every plugin takes an unoptimised gateway seconds; all stories share what the first one compiled.
+        let limits = match self.limits.contains("plugin_cache") {
+            true => self.limits.clone(),
+            false => format!("plugin_cache = {:?}\n{}", plugin_cache(), self.limits),
+        };
+        let Self {
+            server,
+            store,
+            store_url,
+            blocks,
+            ..
+        } = self;
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n\n[store]\nurl = {:?}\n{}\n[limits]\n{}{}",
-            self.server, self.store_url, self.store, self.limits, self.blocks
+            "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\n\
+             [store]\nurl = {store_url:?}\n{store}\n[limits]\n{limits}{blocks}"
         );
         std::fs::write(&path, text).expect("the configuration can be written");
         path

@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -273,14 +273,6 @@ impl Subscriber {
                 deliveries.len()
             );
         }
-    }
-
-    /// Whether nothing more than `count` deliveries comes within a time that is long beside a delivery's.
-    pub async fn gets_no_more_than(&self, count: usize, time: Duration) -> bool {
-        let mut seen = self.state.count.subscribe();
-        tokio::time::timeout(time, seen.wait_for(|seen| *seen > count))
-            .await
-            .is_err()
     }
 }
 

@@ -1,3 +1,20 @@
 //! Days in a gateway's life, one story a file: the real binary, real sockets, real plugins, a real database.
+#![cfg(test)]
 
 mod accept;
+mod answers;
+mod bad_json;
+mod commands;
+mod deliveries;
+mod disk_full;
+mod duplicates;
+mod durable;
+mod filters;
+mod hang_up;
+mod order;
+mod secrets;
+mod signatures;
+mod slow_senders;
+mod startup;
+mod stop;
+mod unsigned;

@@ -7,7 +7,7 @@ use callfeed::{
     event::{Event, EventId},
     gateway::{Gateway, Prepared},
     inbound::SCHEMA_ID,
-    plugin::{MappedEvent, Plugins},
+    plugin::MappedEvent,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -17,14 +17,10 @@ use crate::{
     host::{Ending, Host, RECEIVED_AT_MS, cloud_event},
 };
 
-async fn built_in(host: &Host) -> Plugins {
-    host.runtime.load(&[]).await.expect("the built-in plugins load")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_comes_out_as_expected() {
     let host = Host::new(&Limits::default());
-    let plugins = built_in(&host).await;
+    let plugins = host.built_in().await;
     let mut failures = String::new();
     for case in case::all() {
         let mut problem = |what: &str| failures += &format!("\n{}: {what}", case.name);
@@ -239,7 +235,7 @@ fn leaves(value: &Value, visit: &mut impl FnMut(String)) {
 #[tokio::test]
 async fn every_declared_event_has_a_case() {
     let host = Host::new(&Limits::default());
-    let plugins = built_in(&host).await;
+    let plugins = host.built_in().await;
     let mut missing = String::new();
     for (provider, cases) in case::by_provider() {
         let Some(plugin) = plugins.get(&provider) else {
@@ -341,7 +337,9 @@ async fn every_case_is_answered_over_http() {
         routes: routes.collect(),
         subscribers: Vec::new(),
     };
-    let prepared = Prepared::new(config).await.expect("every case's route fits its plugin");
+    let prepared = Prepared::new(Ok(config.into()))
+        .await
+        .expect("every case's route fits its plugin");
     let gateway = Gateway::start(prepared).await.expect("it starts");
     let client = callfeed::simulate::client(std::time::Duration::from_secs(30)).expect("a client");
 
@@ -392,7 +390,7 @@ async fn every_case_is_answered_over_http() {
 #[tokio::test]
 async fn plugins_have_cases() {
     let host = Host::new(&Limits::default());
-    let plugins = built_in(&host).await;
+    let plugins = host.built_in().await;
     let with_cases: BTreeSet<_> = case::by_provider().into_keys().collect();
     let built_in: BTreeSet<_> = plugins.keys().cloned().collect();
     assert_eq!(built_in, with_cases);

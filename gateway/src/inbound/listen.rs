@@ -19,8 +19,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::Inbound;
 use crate::{clock, config};
 
+mod linger;
 mod pace;
 
+use linger::Lingering;
 use pace::{Pace, Paced};
 
 /// Pause after the system refused a connection for want of descriptors; trying at once would only spin.
@@ -138,7 +140,9 @@ impl Listener {
             .header_read_timeout(None)
             // hyper's own floor for this buffer is 8 KiB.
             .max_buf_size(bounds.header_bytes_max.max(8 << 10))
-            .max_headers(bounds.headers_max);
+            .max_headers(bounds.headers_max)
+            // Otherwise the end of what a sender sends, seen before its webhook was looked at, throws the webhook away.
+            .half_close(true);
         server
             .http2()
             .timer(TokioTimer::new())
@@ -169,7 +173,7 @@ async fn serve<S>(
             Ok::<_, Infallible>(answer)
         }
     });
-    let connection = server.serve_connection(TokioIo::new(socket), service);
+    let connection = server.serve_connection(TokioIo::new(Lingering::new(socket)), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%peer, error = %error, "the connection ended early");
     }

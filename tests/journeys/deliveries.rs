@@ -1,0 +1,335 @@
+//! What becomes of deliveries that a subscriber does not take: tried again as the schedule says, then given up on record.
+
+use std::time::{Duration, Instant};
+
+use harness::{Gate, Reply, Setup, Subscriber, eventually};
+
+/// Jitter takes up to a tenth off a pause.
+fn at_least(milliseconds: u64) -> Duration {
+    Duration::from_micros(milliseconds * 900)
+}
+
+#[tokio::test]
+async fn the_schedule_is_kept_and_every_attempt_is_on_record() {
+    let subscriber = Subscriber::start().await;
+    subscriber.script([
+        Reply::status(500).body("out of paper"),
+        Reply::hang_up(),
+        Reply::status(202),
+    ]);
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber_with("crm", &subscriber, r#"schedule = ["0s", "200ms", "400ms", "10m"]"#)
+        .start()
+        .await;
+    let id = gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+
+    let tries = subscriber.wait_for(3).await;
+    assert!(
+        tries[1].at - tries[0].at >= at_least(200),
+        "{:?}",
+        tries[1].at - tries[0].at
+    );
+    assert!(
+        tries[2].at - tries[1].at >= at_least(400),
+        "{:?}",
+        tries[2].at - tries[1].at
+    );
+    assert!(
+        tries
+            .iter()
+            .all(|delivery| delivery.id() == id && delivery.body == tries[0].body)
+    );
+    // Each attempt is signed anew, for its own time.
+    assert!(tries.iter().all(|delivery| delivery.verifies(harness::WHSEC)));
+
+    let attempts = gateway.attempts(&id, "crm", 3).await;
+    let ended: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (&attempt["outcome"], &attempt["status"]))
+        .collect();
+    let expected = serde_json::json!([["status", 500], ["closed", null], ["delivered", 202]]);
+    assert_eq!(serde_json::to_value(ended).unwrap(), expected);
+    assert_eq!(attempts[0]["response"], "out of paper");
+    let shown = gateway.run(&["deliveries", "show", &id]).await.success();
+    assert!(
+        shown.contains("crm: attempt 3 at ") && shown.contains(&format!("> webhook-id: {id}")),
+        "{shown}"
+    );
+    let listed = gateway.deliveries().await;
+    assert_eq!(
+        (listed[0]["state"].as_str(), listed[0]["attempts"].as_u64()),
+        (Some("delivered"), Some(3))
+    );
+}
+
+#[tokio::test]
+async fn after_the_last_attempt_it_is_dead_on_record_and_holds_nothing_up() {
+    let subscriber = Subscriber::start().await;
+    subscriber.script([Reply::status(500), Reply::status(503), Reply::status(404)]);
+    let mut gateway = Setup::new()
+        .route("salpre")
+        .subscriber_with("crm", &subscriber, r#"schedule = ["0s", "50ms", "100ms"]"#)
+        .start()
+        .await;
+    let call = |name: &str| {
+        format!(
+            r#"{{"event_type":"{name}","timestamp_utc":1760084576,"payload":{{"call_id":7,"direction":"inbound"}}}}"#
+        )
+    };
+    let dead = gateway
+        .accept(&gateway.signed("salpre", "application/json", call("call_ringing")))
+        .await;
+    // The same call goes on behind it.
+    let next = gateway
+        .accept(&gateway.signed("salpre", "application/json", call("call_answered")))
+        .await;
+
+    let ids: Vec<String> = subscriber.wait_for(4).await.iter().map(harness::Delivery::id).collect();
+    assert_eq!(ids, [&dead, &dead, &dead, &next].map(String::clone));
+    let attempts = gateway.attempts(&dead, "crm", 3).await;
+    let ended: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt["status"].as_u64().unwrap())
+        .collect();
+    assert_eq!(ended, [500, 503, 404]);
+    let listed = eventually("the dead delivery on record", async || {
+        let args = ["deliveries", "list", "--state", "dead", "--json"];
+        Some(gateway.run(&args).await.json_lines()).filter(|listed| !listed.is_empty())
+    })
+    .await;
+    assert_eq!(
+        (listed.len(), &listed[0]["id"], &listed[0]["attempts"]),
+        (1, &dead.as_str().into(), &3.into())
+    );
+    assert_eq!(
+        gateway
+            .metric(r#"callfeed_deliveries_total{subscriber="crm",outcome="dead"}"#)
+            .await,
+        1.0
+    );
+
+    // Dead is dead, also after a restart.
+    gateway.kill9().await;
+    gateway.restart().await;
+    let last = gateway
+        .accept(&gateway.signed("salpre", "application/json", call("call_ended")))
+        .await;
+    let what = "the event after the restart";
+    let deliveries = subscriber
+        .wait_until(what, |all| all.iter().any(|delivery| delivery.id() == last))
+        .await;
+    assert_eq!(deliveries.iter().filter(|delivery| delivery.id() == dead).count(), 3);
+
+    // Until the operator asks for it.
+    let admin = format!("http://{}", gateway.admin());
+    let replay = ["deliveries", "replay", &dead, "--subscriber", "crm", "--admin", &admin];
+    gateway.run(&replay).await.success();
+    let again = subscriber.wait_for(deliveries.len() + 1).await.pop().unwrap();
+    assert_eq!(again.id(), dead);
+    let attempts = gateway.attempts(&dead, "crm", 4).await;
+    assert_eq!(
+        (&attempts[3]["attempt"], &attempts[3]["outcome"]),
+        (&4.into(), &"delivered".into())
+    );
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let subscriber = Subscriber::start().await;
+    subscriber.script([
+        Reply::status(429).header("retry-after", "1"),
+        Reply::status(503).header("retry-after", "soon"),
+    ]);
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber_with("crm", &subscriber, r#"schedule = ["0s", "10ms", "10ms"]"#)
+        .start()
+        .await;
+    gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    let tries = subscriber.wait_for(3).await;
+    assert!(
+        tries[1].at - tries[0].at >= Duration::from_secs(1),
+        "{:?}",
+        tries[1].at - tries[0].at
+    );
+    assert!(
+        tries[2].at - tries[1].at < Duration::from_secs(1),
+        "what cannot be read is no wait"
+    );
+}
+
+#[tokio::test]
+async fn gone_stops_the_subscriber_and_nobody_else() {
+    let (gone, other) = (Subscriber::start().await, Subscriber::start().await);
+    gone.script([Reply::status(204), Reply::status(410)]);
+    let mut gateway = Setup::new()
+        .route("magpipe")
+        .subscriber("gone", &gone)
+        .subscriber("other", &other)
+        .start()
+        .await;
+    for place in 1..=2 {
+        gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+        gone.wait_for(place).await;
+    }
+    // On record before anything else happens to it.
+    let stopped = r#"callfeed_deliveries_total{subscriber="gone",outcome="stopped"}"#;
+    eventually("the stop", async || {
+        (gateway.metric(stopped).await == 1.0).then_some(())
+    })
+    .await;
+    let waiting = async || {
+        let listed = gateway
+            .run(&[
+                "deliveries",
+                "list",
+                "--subscriber",
+                "gone",
+                "--state",
+                "waiting",
+                "--json",
+            ])
+            .await;
+        Some(listed.json_lines()).filter(|listed| listed.len() == 1)
+    };
+    eventually("the delivery that waits", waiting).await;
+
+    for _ in 0..5 {
+        gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    }
+    other.wait_for(7).await;
+    assert_eq!(gone.deliveries().len(), 2);
+    gateway.kill9().await;
+    gateway.restart().await;
+    gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    other.wait_for(8).await;
+    assert_eq!(gone.deliveries().len(), 2, "a restart does not forget it");
+    gateway.logged("subscriber is stopped").await;
+
+    // Until the operator says that it is back: from where it was, nothing left out.
+    let admin = format!("http://{}", gateway.admin());
+    gateway
+        .run(&["deliveries", "resume", "gone", "--admin", &admin])
+        .await
+        .success();
+    gone.wait_for(9).await;
+    let attempts: Vec<String> = gone.deliveries().iter().map(harness::Delivery::id).collect();
+    let feed: Vec<String> = other.deliveries().iter().map(harness::Delivery::id).collect();
+    assert_eq!(
+        attempts.iter().filter(|id| **id == attempts[1]).count(),
+        2,
+        "also what was answered with 410"
+    );
+    assert!(feed.iter().all(|id| attempts.contains(id)));
+    let unknown = gateway
+        .run(&["deliveries", "resume", "nobody", "--admin", &admin])
+        .await;
+    assert_eq!(unknown.status, Some(1), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_not_followed() {
+    let (subscriber, elsewhere) = (Subscriber::start().await, Subscriber::start().await);
+    let location = elsewhere.url();
+    subscriber.script([301, 302, 303, 307, 308].map(|status| Reply::status(status).header("location", &location)));
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber("crm", &subscriber)
+        .start()
+        .await;
+    let id = gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    subscriber.wait_for(6).await;
+    assert!(elsewhere.deliveries().is_empty());
+    let attempts = gateway.attempts(&id, "crm", 6).await;
+    assert!(
+        attempts[..5].iter().all(|attempt| attempt["outcome"] == "redirect"),
+        "{attempts:?}"
+    );
+    assert_eq!(attempts[5]["outcome"], "delivered");
+}
+
+#[tokio::test]
+async fn slow_and_dead_subscribers_delay_nobody() {
+    let gate = Gate::new();
+    let (healthy, slow, stalled) = (
+        Subscriber::start().await,
+        Subscriber::start().await,
+        Subscriber::start().await,
+    );
+    slow.rule({
+        let gate = gate.clone();
+        move |_| Reply::status(204).after(&gate)
+    });
+    stalled.rule(|_| Reply::stall());
+    // Nobody listens there.
+    let dead = Subscriber::start().await.url();
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber_with("slow", &slow, "in_flight = 4")
+        .subscriber_with(
+            "stalled",
+            &stalled,
+            "timeout = \"100ms\"\nschedule = [\"0s\", \"10ms\"]",
+        )
+        .subscriber_at("dead", &dead, r#"schedule = ["0s", "10ms"]"#)
+        .subscriber("healthy", &healthy)
+        .start()
+        .await;
+    const COUNT: usize = 100;
+    let mut ids = Vec::new();
+    for _ in 0..COUNT {
+        ids.push(gateway.accept(&gateway.sample("magpipe", "call-completed")).await);
+    }
+    let mut delivered: Vec<String> = healthy
+        .wait_for(COUNT)
+        .await
+        .iter()
+        .map(harness::Delivery::id)
+        .collect();
+    let oldest = ids[0].clone();
+    delivered.sort();
+    ids.sort();
+    assert_eq!(delivered, ids);
+    // While the slow one holds as many as it may, and not one more.
+    assert_eq!(slow.wait_for(4).await.len(), 4);
+    let attempts = gateway.attempts(&oldest, "dead", 1).await;
+    assert_eq!(
+        (&attempts[0]["outcome"], &attempts[0]["status"]),
+        (&"connect".into(), &serde_json::Value::Null)
+    );
+    let first = stalled.wait_for(1).await[0].id();
+    let attempts = gateway.attempts(&first, "stalled", 1).await;
+    assert_eq!(attempts[0]["outcome"], "timeout");
+    gate.open();
+    slow.wait_for(COUNT).await;
+}
+
+#[tokio::test]
+async fn a_subscriber_that_comes_back_gets_everything_it_missed() {
+    let subscriber = Subscriber::start().await;
+    let (address, url) = (subscriber.address(), subscriber.url());
+    drop(subscriber);
+    let schedule = format!("schedule = [{}]", ["\"100ms\""; 30].join(", "));
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber_at("crm", &url, &schedule)
+        .start()
+        .await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(gateway.accept(&gateway.sample("magpipe", "call-completed")).await);
+    }
+    gateway.attempts(&ids[0], "crm", 1).await;
+    let started = Instant::now();
+    let subscriber = Subscriber::start_at(address).await;
+    let mut delivered: Vec<String> = subscriber
+        .wait_for(20)
+        .await
+        .iter()
+        .map(harness::Delivery::id)
+        .collect();
+    delivered.sort();
+    ids.sort();
+    assert_eq!(delivered, ids, "within {:?}", started.elapsed());
+}

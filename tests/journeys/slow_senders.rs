@@ -1,0 +1,130 @@
+//! Senders that take their time: cut off when theirs is over, at nobody else's expense.
+
+use std::time::{Duration, Instant};
+
+use harness::{Connection, Gateway, Setup, eventually};
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+/// A cut comes some time after the time-out on a busy machine, and never before it.
+const SOON: Duration = Duration::from_secs(10);
+
+async fn gateway(more: &str) -> Gateway {
+    let lines = format!("header_timeout = \"300ms\"\nbody_timeout = \"300ms\"\n{more}");
+    Setup::new().route("magpipe").server(&lines).start().await
+}
+
+/// Sends byte after byte, faster than any single read would time out, until it is cut off or nothing is left.
+async fn drip(connection: &mut Connection, bytes: &[u8]) -> (Duration, String) {
+    let started = Instant::now();
+    let mut answer = Vec::new();
+    for byte in bytes {
+        let sent = connection.try_send(&[*byte]).await;
+        let (read, closed) = connection.read_for(Duration::from_millis(20)).await;
+        answer.extend(read);
+        if closed || !sent {
+            break;
+        }
+        assert!(started.elapsed() < SOON, "dripping is not cut off");
+    }
+    (started.elapsed(), String::from_utf8(answer).unwrap())
+}
+
+#[tokio::test]
+async fn drips_are_cut_off_while_others_pass() {
+    let gateway = gateway("").await;
+    let (head, body) = gateway.sample("magpipe", "call-completed").bytes();
+
+    let heads = async {
+        let mut connection = gateway.connect().await;
+        let (took, answer) = drip(&mut connection, &head.repeat(20)[..head.len() - 4]).await;
+        assert!(took >= TIMEOUT, "{took:?}");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    };
+    let bodies = async {
+        let mut connection = gateway.connect().await;
+        connection.send(&head).await;
+        let (took, answer) = drip(&mut connection, &body).await;
+        assert!(took >= TIMEOUT, "{took:?}");
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(
+            answer.ends_with(r#"{"error":"the request took too long to arrive"}"#),
+            "{answer}"
+        );
+    };
+    // As slow as allowed, all in all.
+    let patient = async {
+        let mut connection = gateway.connect().await;
+        let (first, last) = body.split_at(body.len() / 2);
+        connection.send(&head).await;
+        connection.send(first).await;
+        gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+        connection.send(last).await;
+        connection.end().await;
+    };
+    let others = async {
+        for _ in 0..20 {
+            gateway.accept(&gateway.sample("magpipe", "sms-received")).await;
+        }
+    };
+    tokio::join!(heads, bodies, patient, others);
+    assert_eq!(
+        gateway.metric(r#"callfeed_refused_requests_total{status="408"}"#).await,
+        1.0
+    );
+}
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_does_not_keep_a_place() {
+    let gateway = gateway("max_connections = 20\nidle_timeout = \"1s\"").await;
+    for said in ["", "P", "PRI * HTTP/2.0\r\n", "POST /hooks/magpipe HTTP/1.1\r\n"] {
+        let mut crowd = Vec::new();
+        for _ in 0..20 {
+            let mut connection = gateway.connect().await;
+            connection.send(said.as_bytes()).await;
+            crowd.push(connection);
+        }
+        // All places are taken; the next one is served once the crowd was cut off.
+        gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+        for mut connection in crowd {
+            let (_, closed) = connection.read_for(SOON).await;
+            assert!(closed, "after {said:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_stays_after_an_answer_is_let_go() {
+    let gateway = gateway("idle_timeout = \"1s\"").await;
+    let (head, body) = gateway.sample("magpipe", "call-completed").bytes();
+    let mut connection = gateway.connect().await;
+    connection.send(&[head, body].concat()).await;
+    assert_eq!(connection.read_head().await.0, 200);
+    let started = Instant::now();
+    let (_, closed) = connection.read_for(SOON).await;
+    assert!(closed, "a silent connection is closed");
+    assert!(
+        started.elapsed() >= Duration::from_millis(900),
+        "after {:?} of silence",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn many_idle_connections_leave_room_for_work() {
+    let gateway = Setup::new().route("magpipe").start().await;
+    let mut idle = Vec::new();
+    for _ in 0..500 {
+        idle.push(gateway.connect().await);
+    }
+    for _ in 0..20 {
+        gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    }
+    drop(idle);
+    eventually("an answer", async || {
+        gateway
+            .try_post(&gateway.sample("magpipe", "call-completed"))
+            .await
+            .ok()
+    })
+    .await;
+}
