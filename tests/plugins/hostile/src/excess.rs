@@ -46,7 +46,7 @@ pub(crate) fn recurse_flat() {
 }
 
 pub(crate) fn flood_the_log() {
-    let line = format!("flood {}", "x".repeat(100_000));
+    let line = format!("flood {}", "x".repeat(10_000));
     for _ in 0..1000 {
         environment::log(Level::Error, &line);
     }
