@@ -16,14 +16,11 @@ use crate::{
 pub(crate) const ACTS: &[(&str, &str)] = &[
     ("behave", "accepted 1"),
     // Time, memory, stack.
-    ("spin-in-verify", "failed: it ran longer than limits.plugin_time (20ms)"),
-    (
-        "spin-after-proof",
-        "quarantined: it ran longer than limits.plugin_time (20ms)",
-    ),
+    ("spin-in-verify", "failed: it ran longer than limits.plugin_time"),
+    ("spin-after-proof", "quarantined: it ran longer than limits.plugin_time"),
     (
         "spin-in-normalize",
-        "quarantined: it ran longer than limits.plugin_time (20ms)",
+        "quarantined: it ran longer than limits.plugin_time",
     ),
     (
         "grow-in-verify",
@@ -297,9 +294,19 @@ pub(crate) const LINE_BYTES_MAX: usize = 2 << 10;
 async fn every_act_ends_as_it_should() {
     let host = Host::new(&Limits::default());
     let plugin = host.load(guest::rogue()).await.expect("the plugin loads");
+    // On a busy machine a bound other than the one on time has to be the first that is met.
+    let patient = Host::new(&Limits {
+        plugin_time: Duration::from_secs(2),
+        ..Limits::default()
+    });
+    let unhurried = patient.load(guest::rogue()).await.expect("the plugin loads");
     let mut failures = String::new();
     for (act, expected) in ACTS {
-        let grant = grant(&plugin, &route(act, act));
+        let (host, plugin) = match expected.contains("limits.plugin_time") {
+            true => (&host, &plugin),
+            false => (&patient, &unhurried),
+        };
+        let grant = grant(plugin, &route(act, act));
         let started = Instant::now();
         let line = host.judge(&grant, webhook()).await.line();
         let took = started.elapsed();

@@ -132,7 +132,11 @@ async fn a_file_over_the_limit_is_refused_before_it_is_read() {
         path: directory.path().to_owned(),
         line: 13,
     };
-    let (_, problems) = host.runtime.load(&[plugin, missing, device, folder]).await;
+    let (loaded, problems) = host.runtime.load(&[plugin, missing, device, folder]).await;
+    assert!(
+        !loaded.contains_key("large") && loaded.contains_key("magpipe"),
+        "the others load"
+    );
     let told: Vec<_> = problems
         .iter()
         .map(|problem| (problem.line, problem.path.as_str()))

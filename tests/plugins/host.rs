@@ -7,7 +7,7 @@ use callfeed::{
     config::{self, Secret},
     event::Event,
     inbound::Validator,
-    plugin::{self, Fault, Grant, Plugin, Plugins, Rejection, RejectionKind, Request, Runtime, Verdict},
+    plugin::{self, Fault, Grant, Plugin, Rejection, RejectionKind, Request, Runtime, Verdict},
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
@@ -54,12 +54,6 @@ impl Host {
             runtime: Runtime::new(limits).expect("the engine starts"),
             validator: Validator::new(),
         }
-    }
-
-    pub(crate) async fn built_in(&self) -> Plugins {
-        let (plugins, problems) = self.runtime.load(&[]).await;
-        assert!(problems.is_empty(), "{problems:?}");
-        plugins
     }
 
     pub(crate) async fn load(&self, wasm: &[u8]) -> Result<Arc<Plugin>, plugin::Error> {

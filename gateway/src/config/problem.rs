@@ -134,17 +134,6 @@ pub struct Checked {
     pub(super) source: Source,
 }
 
-/// A configuration that was made and not read: problems found later have no lines.
-impl From<Config> for Checked {
-    fn from(config: Config) -> Self {
-        Self {
-            config,
-            warnings: Vec::new(),
-            source: Source::default(),
-        }
-    }
-}
-
 impl Checked {
     /// The line of a path such as `route[acme].options.header`; where the file does not have it, that of the
     /// closest table around it.
