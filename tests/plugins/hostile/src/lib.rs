@@ -2,7 +2,7 @@
 //!
 //! The route's options name the act: `{"act":"spin-in-verify"}`. Whatever an act does not touch is done honestly, so
 //! that nothing but the act decides how the webhook ends. While it is being described a plugin knows no route; what it
-//! does then is its [`scene`], written into the file.
+//! does then is its `scene`, written into the file.
 
 use callfeed_plugin::{
     Descriptor, Outcome, Provider, Rejection, Request, SecretSpec, Verdict,
