@@ -275,6 +275,7 @@ async fn a_plugin_that_does_not_load_is_told_before_anything_starts() {
         format!("[[plugin]]\nname = {name:?}\npath = {:?}\n", path.display().to_string())
     };
     let output = Setup::new()
+        .limits("plugin_time = \"500ms\"")
         .toml(&file("empty", b""))
         .toml(&file("module", b"\0asm\x01\0\0\0"))
         .toml(&file("spinning", &guest::rogue_in("spin")))
