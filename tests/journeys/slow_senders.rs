@@ -13,7 +13,7 @@ async fn gateway(more: &str) -> Gateway {
     Setup::new().route("magpipe").server(&lines).start().await
 }
 
-/// Sends byte after byte, faster than any single read would time out, until it is cut off or nothing is left.
+/// Sends byte after byte, faster than any single read would time out, until it is cut off.
 async fn drip(connection: &mut Connection, bytes: &[u8]) -> (Duration, String) {
     let started = Instant::now();
     let mut answer = Vec::new();
@@ -22,11 +22,11 @@ async fn drip(connection: &mut Connection, bytes: &[u8]) -> (Duration, String) {
         let (read, closed) = connection.read_for(Duration::from_millis(20)).await;
         answer.extend(read);
         if closed || !sent {
-            break;
+            return (started.elapsed(), String::from_utf8(answer).unwrap());
         }
         assert!(started.elapsed() < SOON, "dripping is not cut off");
     }
-    (started.elapsed(), String::from_utf8(answer).unwrap())
+    panic!("dripping is not cut off before all is sent");
 }
 
 #[tokio::test]
@@ -71,6 +71,17 @@ async fn drips_are_cut_off_while_others_pass() {
         gateway.metric(r#"callfeed_refused_requests_total{status="408"}"#).await,
         1.0
     );
+}
+
+#[tokio::test]
+async fn a_second_head_has_no_more_time_than_the_first() {
+    let gateway = gateway("idle_timeout = \"1m\"").await;
+    let (head, body) = gateway.sample("magpipe", "call-completed").bytes();
+    let mut connection = gateway.connect().await;
+    connection.send(&[head.as_slice(), &body].concat()).await;
+    assert_eq!(connection.read_head().await.0, 200);
+    let (took, _) = drip(&mut connection, &head.repeat(20)[..head.len() - 4]).await;
+    assert!((TIMEOUT..SOON).contains(&took), "{took:?}");
 }
 
 #[tokio::test]
