@@ -126,7 +126,7 @@ impl Contender {
 
     async fn window(&mut self, bench: &Bench, table: &mut Table, stock: &Arc<Stock>, counts: bool) -> Result<()> {
         let count = stock.requests.len() as f64;
-        let (cpu, others) = (self.server.cpu()?, Others::watch(self.server.process)?);
+        let (cpu, others) = (self.server.cpu()?, Others::watch(Some(self.server.process))?);
         let sent = load::flood(self.server.address, stock, bench.options.connections).await?;
         let others = others.cores()?;
         self.server.rest().await?;

@@ -57,30 +57,31 @@ fn ticks(ticks: u64) -> Duration {
 
 /// Watches how much of the machine others use while a server is measured.
 pub(crate) struct Others {
-    process: u32,
+    server: Option<u32>,
     begun: Instant,
     busy: Duration,
     ours: Duration,
 }
 
 impl Others {
-    /// Everything counts as others' but this process and the server's.
-    pub(crate) fn watch(process: u32) -> Result<Self> {
+    /// Everything counts as others' but this process and the server's, where there is one.
+    pub(crate) fn watch(server: Option<u32>) -> Result<Self> {
         Ok(Self {
-            process,
+            server,
             begun: Instant::now(),
             busy: busy()?,
-            ours: ours(process)?,
+            ours: ours(server)?,
         })
     }
 
     /// Cores that others kept busy, on average.
     pub(crate) fn cores(&self) -> Result<f64> {
-        let (busy, ours) = (busy()? - self.busy, ours(self.process)? - self.ours);
+        let (busy, ours) = (busy()? - self.busy, ours(self.server)? - self.ours);
         Ok(busy.saturating_sub(ours).as_secs_f64() / self.begun.elapsed().as_secs_f64())
     }
 }
 
-fn ours(process: u32) -> Result<Duration> {
-    Ok(cpu(std::process::id())? + cpu(process)?)
+fn ours(server: Option<u32>) -> Result<Duration> {
+    let server = server.map(cpu).transpose()?.unwrap_or_default();
+    Ok(cpu(std::process::id())? + server)
 }

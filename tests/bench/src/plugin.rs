@@ -16,7 +16,9 @@ use callfeed_plugin::{Outcome, testing};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    Bench, gateway, server,
+    Bench, gateway,
+    machine::Others,
+    server,
     table::{Goal, Row, Series, Side, Table},
     webhook,
 };
@@ -37,6 +39,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
 
     let (mut fresh, mut bare) = (Series::default(), Series::default());
     for round in 0..=bench.options.rounds {
+        let others = Others::watch(None)?;
         let mut turns = (Series::default(), Series::default());
         for _ in 0..TURNS {
             turns.0.push(executor.block_on(wasm.turn())?);
@@ -45,6 +48,7 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         if round > 0 {
             fresh.push(turns.0.median());
             bare.push(turns.1.median());
+            table.others.push(others.cores()?);
         }
     }
     // A microsecond a call is a millisecond per 1,000.

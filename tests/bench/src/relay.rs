@@ -129,7 +129,7 @@ impl Contender {
     async fn throughput(&mut self, bench: &Bench, table: &mut Table, stock: &Arc<Stock>, counts: bool) -> Result<()> {
         let count = stock.requests.len();
         self.receivers.expect(stock.first, count);
-        let (cpu, others) = (self.server.cpu()?, Others::watch(self.server.process)?);
+        let (cpu, others) = (self.server.cpu()?, Others::watch(Some(self.server.process))?);
         let begun = Instant::now();
         load::flood(self.server.address, stock, bench.options.connections).await?;
         let arrivals = self.receivers.all().await?;
