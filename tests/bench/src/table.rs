@@ -126,6 +126,12 @@ impl Row {
         )
     }
 
+    /// What the sender takes from the server's cores does not show in this one.
+    fn cpu_ratio(&self) -> Option<Series> {
+        let (gateway, baseline) = (self.gateway.cpu.as_ref()?, self.baseline.as_ref()?.cpu.as_ref()?);
+        Some(gateway.with(baseline, |gateway, baseline| gateway / baseline))
+    }
+
     /// `None` where there is no goal.
     fn met(&self) -> Option<bool> {
         match self.goal {
@@ -165,6 +171,7 @@ impl Row {
             },
             cpu(&self.gateway),
             baseline(cpu),
+            self.cpu_ratio().map_or_else(String::new, spread),
             memory(&self.gateway),
             baseline(memory),
         ]
@@ -192,6 +199,7 @@ impl Serialize for Row {
         map.serialize_entry("gateway", &self.gateway)?;
         map.serialize_entry("baseline", &self.baseline)?;
         map.serialize_entry("ratio", &self.ratio())?;
+        map.serialize_entry("cpu_ratio", &self.cpu_ratio())?;
         map.serialize_entry("above", &self.above())?;
         match self.goal {
             Goal::RatioAtLeast(least) => map.serialize_entry("ratio_at_least", &least)?,
@@ -223,7 +231,7 @@ impl Table {
     }
 }
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "measurement",
     "unit",
     "gateway",
@@ -233,6 +241,7 @@ const COLUMNS: [&str; 11] = [
     "met",
     "CPU ms/1,000",
     "baseline's",
+    "CPU ratio",
     "peak MiB",
     "baseline's",
 ];
