@@ -13,9 +13,9 @@ async fn gateway(more: &str) -> Gateway {
     Setup::new().route("magpipe").server(&lines).start().await
 }
 
-/// Sends byte after byte, faster than any single read would time out, until it is cut off.
-async fn drip(connection: &mut Connection, bytes: &[u8]) -> (Duration, String) {
-    let started = Instant::now();
+/// Sends byte after byte, faster than any single read would time out, until it is cut off, and says how long after
+/// `started` that was. The gateway may have been waiting since then.
+async fn drip(connection: &mut Connection, bytes: &[u8], started: Instant) -> (Duration, String) {
     let mut answer = Vec::new();
     for byte in bytes {
         let sent = connection.try_send(&[*byte]).await;
@@ -35,15 +35,17 @@ async fn drips_are_cut_off_while_others_pass() {
     let (head, body) = gateway.sample("magpipe", "call-completed").bytes();
 
     let heads = async {
+        let started = Instant::now();
         let mut connection = gateway.connect().await;
-        let (took, answer) = drip(&mut connection, &head.repeat(20)[..head.len() - 4]).await;
+        let (took, answer) = drip(&mut connection, &head.repeat(20)[..head.len() - 4], started).await;
         assert!(took >= TIMEOUT, "{took:?}");
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
     };
     let bodies = async {
         let mut connection = gateway.connect().await;
+        let started = Instant::now();
         connection.send(&head).await;
-        let (took, answer) = drip(&mut connection, &body).await;
+        let (took, answer) = drip(&mut connection, &body, started).await;
         assert!(took >= TIMEOUT, "{took:?}");
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
         assert!(
@@ -78,9 +80,10 @@ async fn a_second_head_has_no_more_time_than_the_first() {
     let gateway = gateway("idle_timeout = \"1m\"").await;
     let (head, body) = gateway.sample("magpipe", "call-completed").bytes();
     let mut connection = gateway.connect().await;
+    let started = Instant::now();
     connection.send(&[head.as_slice(), &body].concat()).await;
     assert_eq!(connection.read_head().await.0, 200);
-    let (took, _) = drip(&mut connection, &head.repeat(20)[..head.len() - 4]).await;
+    let (took, _) = drip(&mut connection, &head.repeat(20)[..head.len() - 4], started).await;
     assert!((TIMEOUT..SOON).contains(&took), "{took:?}");
 }
 
