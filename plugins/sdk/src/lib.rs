@@ -97,6 +97,8 @@ pub mod encoding;
 pub mod environment;
 pub mod json;
 pub mod kind;
+#[cfg(target_arch = "wasm32")]
+mod memory;
 pub mod phone;
 pub mod remarks;
 mod request;
