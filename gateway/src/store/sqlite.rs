@@ -1,8 +1,8 @@
 //! The embedded store: one SQLite file, one thread that writes, a few connections that read.
 //!
-//! `file` opens and proves the file, `writer` owns the only connection that writes and commits in groups, `write` is
-//! what it does inside a transaction, `tail` keeps the newest events in memory for those who follow the feed, `read`
-//! answers everything else.
+//! `file` opens and proves the file, `writer` owns the only connection that changes it and commits in groups, `write` is
+//! what it does inside a transaction, `fold` brings what was committed from the log into the database meanwhile, `tail`
+//! keeps the newest events in memory for those who follow the feed, `read` answers everything else.
 
 use std::{
     path::PathBuf,
@@ -20,6 +20,7 @@ use super::{Error, Progress, PruneBefore, PruneReport, Receipt, Settlement, Subm
 use crate::event::Kept;
 
 mod file;
+mod fold;
 mod read;
 mod tail;
 mod write;

@@ -95,8 +95,7 @@ impl Claim {
 
     /// A fresh connection after the disk failed: nothing that was cached is trusted.
     pub(super) fn reopen(&self) -> rusqlite::Result<Connection> {
-        let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        prepare_writer(&connection)?;
+        let connection = writer(&self.path)?;
         // Rewrites what the log holds into the database and syncs it there: after a failed sync the log's own pages
         // may look written to the system when they are not. A reader in the way is no error to SQLite, only a word in
         // its answer, and would leave the log as doubtful as it was.
@@ -108,6 +107,13 @@ impl Claim {
         }
         Ok(connection)
     }
+}
+
+/// A connection that can write.
+pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    prepare_writer(&connection)?;
+    Ok(connection)
 }
 
 /// A connection that can only read.

@@ -6,7 +6,6 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::{
     file::Claim,
+    fold::{self, Aside, Due, Fold, Log},
     tail::Tail,
     write::{self, Draft},
 };
@@ -30,15 +30,6 @@ const GROUP_BYTES_MAX: usize = 16 << 20;
 
 /// A pause as long as this in the writes is a good moment to fold the log into the database.
 const QUIET: Duration = Duration::from_millis(200);
-
-/// Pages in the log that are not in the database yet before they are folded in whether it is quiet or not.
-const LOG_BACKLOG_PAGES: u32 = 8_000;
-
-/// Pages in the log, folded in or not, at which writing waits for the readers, so that the log can begin anew.
-const LOG_PAGES_MAX: u32 = 64_000;
-
-/// Pages to write before a fold that did not come to its end is tried again.
-const LOG_RETRY_PAGES: u32 = 1_000;
 
 /// What callers ask of the writer.
 #[derive(Debug)]
@@ -142,7 +133,8 @@ pub(super) struct Writer {
     durable: Draft,
     tail: Arc<Mutex<Tail>>,
     head: watch::Sender<u64>,
-    log: Log,
+    log: Arc<Log>,
+    aside: Aside,
     /// Whether the last group failed: said once, not once a group.
     failing: bool,
 }
@@ -159,8 +151,10 @@ impl Writer {
             path: claim.path().display().to_string(),
             detail: error.to_string(),
         };
-        let log = Log::default();
+        let log = Arc::new(Log::default());
         log.watch(&mut connection).map_err(unreadable)?;
+        let aside = Aside::new(claim.path().to_owned(), Arc::clone(&log))
+            .map_err(|error| Error::Unavailable(format!("no thread for the log: {error}")))?;
         let durable = Draft::load(&connection).map_err(unreadable)?;
         let tail = Arc::new(Mutex::new(Tail::new(durable.head)));
         let (head, heads) = watch::channel(durable.head);
@@ -172,6 +166,7 @@ impl Writer {
             tail: tail.clone(),
             head,
             log,
+            aside,
             failing: false,
         };
         Ok((writer, heads, tail))
@@ -199,17 +194,13 @@ impl Writer {
             while !waiting.is_empty() {
                 let rest = waiting.split_off(group_len(&waiting));
                 self.group(std::mem::replace(&mut waiting, rest));
-                self.fold_if_needed();
+                self.fold_if_due();
             }
             if received.is_none() {
-                self.fold(Fold::WhatCanBe);
+                self.aside.fold();
             }
         }
-        self.fold(Fold::AllAndShrink);
-        // The file is given free before anyone hears that it is.
-        let Self { claim, connection, .. } = self;
-        drop(connection);
-        drop(claim);
+        self.close();
         for mut close in closing {
             if let Command::Close(job) = &mut close {
                 job.output = Some(());
@@ -313,7 +304,7 @@ impl Writer {
         }
         let mut connection = self.claim.reopen()?;
         let durable = Draft::load(&connection)?;
-        self.log = Log::default();
+        self.log.begin_anew();
         self.log.watch(&mut connection)?;
         self.connection = Some(connection);
         if durable.head != self.durable.head {
@@ -335,22 +326,21 @@ impl Writer {
         self.failing = failure.is_some();
     }
 
-    fn fold_if_needed(&mut self) {
-        if self.log.is_due() {
-            let all = self.log.pages() >= LOG_PAGES_MAX;
-            self.fold(if all { Fold::AllAndShrink } else { Fold::WhatCanBe });
+    fn fold_if_due(&mut self) {
+        match self.log.due() {
+            Due::Nothing => {}
+            Due::Aside => self.aside.fold(),
+            Due::Rest => self.fold(Fold::WhatCanBe),
+            Due::All => self.fold(Fold::AllAndShrink),
         }
     }
 
-    /// Moves pages from the log into the database.
     fn fold(&mut self, how: Fold) {
         let Some(connection) = &self.connection else { return };
-        let result = connection.query_row(how.sql(), [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
-        match result {
+        match how.run(connection) {
             Ok((pages, folded)) => self.log.folded(pages, folded),
             Err(error) => {
-                // Nothing is lost: the log keeps what it has, and the next fold begins where this one did.
-                tracing::warn!(%error, "store cannot fold its log into the database");
+                fold::report(&error);
                 self.log.put_off();
                 if !leaves_the_file_sound(&error) {
                     self.connection = None;
@@ -358,81 +348,13 @@ impl Writer {
             }
         }
     }
-}
 
-/// How much of the log to move.
-#[derive(Debug, Clone, Copy)]
-enum Fold {
-    /// What no reader is in the way of.
-    WhatCanBe,
-    /// Everything, waiting for readers a moment, and cut the log's file.
-    AllAndShrink,
-}
-
-impl Fold {
-    fn sql(self) -> &'static str {
-        match self {
-            Self::WhatCanBe => "PRAGMA wal_checkpoint(PASSIVE)",
-            Self::AllAndShrink => "PRAGMA wal_checkpoint(TRUNCATE)",
-        }
-    }
-}
-
-/// How long the log is and how much of it is in the database already.
-#[derive(Debug, Default)]
-struct Log {
-    /// Set by SQLite after each commit.
-    pages: Arc<AtomicU32>,
-    folded: u32,
-    /// No fold before the log is as long as this.
-    not_before: u32,
-}
-
-impl Log {
-    fn watch(&self, connection: &mut Connection) -> rusqlite::Result<()> {
-        let pages = self.pages.clone();
-        connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, count: i32| {
-            pages.store(count.unsigned_abs(), Ordering::Relaxed);
-            Ok(())
-        }))
-    }
-
-    fn pages(&self) -> u32 {
-        self.pages.load(Ordering::Relaxed)
-    }
-
-    fn backlog(&self) -> u32 {
-        let pages = self.pages();
-        // Shorter than what was folded: everything was, and the log began anew.
-        if pages < self.folded {
-            pages
-        } else {
-            pages - self.folded
-        }
-    }
-
-    fn is_due(&mut self) -> bool {
-        if self.pages() < self.folded {
-            self.folded = 0;
-            self.not_before = 0;
-        }
-        let too_long = self.pages() >= LOG_PAGES_MAX;
-        (too_long || self.backlog() >= LOG_BACKLOG_PAGES) && self.pages() >= self.not_before
-    }
-
-    /// SQLite counts -1 when there is no log.
-    fn folded(&mut self, pages: i64, folded: i64) {
-        let count = |pages: i64| u32::try_from(pages).unwrap_or(0);
-        self.pages.store(count(pages), Ordering::Relaxed);
-        self.folded = count(folded);
-        self.not_before = 0;
-        if self.backlog() > 0 || self.pages() >= LOG_PAGES_MAX {
-            self.put_off();
-        }
-    }
-
-    fn put_off(&mut self) {
-        self.not_before = self.pages() + LOG_RETRY_PAGES;
+    /// Gives the file free, with everything in the database.
+    fn close(mut self) {
+        // The other connection first: the last one out clears the log away.
+        self.aside.end();
+        self.fold(Fold::AllAndShrink);
+        drop(self.connection.take());
     }
 }
 
