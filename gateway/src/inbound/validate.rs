@@ -154,7 +154,8 @@ impl Validator {
 
 /// JSON on one line, its tokens untouched: events are listed one a line, and a provider may indent what it sends.
 fn without_line_ends(json: &str) -> Cow<'_, str> {
-    if !json.contains(['\n', '\r']) {
+    let bytes = json.as_bytes();
+    if !bytes.contains(&b'\n') && !bytes.contains(&b'\r') {
         return Cow::Borrowed(json);
     }
     let (mut in_string, mut escaped) = (false, false);
