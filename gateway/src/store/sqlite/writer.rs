@@ -4,9 +4,7 @@
 //! disk refuses fails as a whole and the next one tries again; a submission that is at fault itself fails alone.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
