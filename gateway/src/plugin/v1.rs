@@ -20,7 +20,7 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
-pub(super) use callfeed::provider::{crypto, environment, types};
+pub(super) use self::callfeed::provider::{crypto, environment, types};
 pub(super) use exports::callfeed::provider::plugin as guest;
 
 /// The version of the contract this module serves, as it stands in import and export names.
