@@ -20,7 +20,7 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 const PAGE_BYTES: u32 = 4096;
-const WRITER_CACHE_KIB: u32 = 16 << 10;
+const WRITER_CACHE_KIB: u32 = 32 << 10;
 const READER_CACHE_KIB: u32 = 4 << 10;
 
 /// Every statement of the room fits, so that none is prepared twice.
