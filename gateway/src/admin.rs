@@ -23,15 +23,16 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock, config,
     outbound::{Outbound, Refused},
+    store::Health,
 };
 
 /// The content type that goes with the text `prometheus-client` writes.
@@ -43,17 +44,33 @@ const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 pub struct Admin {
     registry: Registry,
     ready: Arc<AtomicBool>,
+    store: watch::Receiver<Health>,
+    writable: Gauge,
     /// Digest of the token, for a comparison that takes the same time whatever is presented.
     token: Option<[u8; 32]>,
     outbound: Arc<Outbound>,
 }
 
 impl Admin {
-    pub fn new(config: &config::Admin, registry: Registry, ready: Arc<AtomicBool>, outbound: Arc<Outbound>) -> Self {
+    pub fn new(
+        config: &config::Admin,
+        mut registry: Registry,
+        ready: Arc<AtomicBool>,
+        store: watch::Receiver<Health>,
+        outbound: Arc<Outbound>,
+    ) -> Self {
         let token = config.token.as_ref().map(|token| Sha256::digest(token.expose()).into());
+        let writable = Gauge::default();
+        registry.register(
+            "callfeed_store_writable",
+            "1 while the store accepts writes, else 0",
+            writable.clone(),
+        );
         Self {
             registry,
             ready,
+            store,
+            writable,
             token,
             outbound,
         }
@@ -113,10 +130,15 @@ impl Admin {
         }
         match request.uri().path() {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
-            "/readyz" if self.ready.load(Ordering::Acquire) => plain(StatusCode::OK, "ready\n"),
-            "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/readyz" if !self.ready.load(Ordering::Acquire) => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/readyz" if *self.store.borrow() != Health::Writable => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not ready: the store does not accept writes\n",
+            ),
+            "/readyz" => plain(StatusCode::OK, "ready\n"),
             "/metrics" if !self.allowed(request) => unauthorized(),
             "/metrics" => {
+                self.writable.set(self.is_writable().into());
                 let mut text = String::new();
                 match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
                     Ok(()) => {
@@ -160,6 +182,10 @@ impl Admin {
                 plain(status, format!("{refused}\n"))
             }
         }
+    }
+
+    fn is_writable(&self) -> bool {
+        *self.store.borrow() == Health::Writable
     }
 
     fn allowed(&self, request: &Request<Incoming>) -> bool {

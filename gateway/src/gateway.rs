@@ -21,7 +21,7 @@ use crate::{
     outbound::{self, Outbound},
     plugin::{Grant, Plugins, Runtime},
     retention,
-    store::{self, Store},
+    store::{self, Health, Store},
 };
 
 /// What the rooms that serve operators get beyond the grace period, at most.
@@ -195,8 +195,14 @@ impl Gateway {
         listener_task.spawn(listener.run(Arc::clone(&inbound), listening.clone()));
         if let Some(socket) = admin_socket {
             tasks.spawn(
-                Admin::new(&config.admin, registry, Arc::clone(&ready), Arc::clone(&outbound))
-                    .run(socket, rooms.clone()),
+                Admin::new(
+                    &config.admin,
+                    registry,
+                    Arc::clone(&ready),
+                    store.health(),
+                    Arc::clone(&outbound),
+                )
+                .run(socket, rooms.clone()),
             );
         }
         tasks.spawn(retention::run(
@@ -238,6 +244,19 @@ impl Gateway {
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Waits until there is nothing this process can do any more, and says why. Nothing that was accepted is lost; what has
+    /// to follow is the end of the process, without [`Gateway::stop`], and another start.
+    pub async fn broken(&self) -> anyhow::Error {
+        let mut health = self.store.health();
+        match health.wait_for(|health| *health == Health::Broken).await {
+            Ok(_) => anyhow::anyhow!(
+                "the disk failed to keep what it was given, and what is there can only be told by starting again; nothing \
+                 that was accepted is lost"
+            ),
+            Err(_) => anyhow::anyhow!("the store has ended; this is a fault of callfeed"),
+        }
     }
 
     /// Stops taking webhooks, finishes what is in hand within the grace period, and closes the store.

@@ -40,6 +40,17 @@ pub enum Error {
     Read(String),
 }
 
+/// Whether the store takes writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Writable,
+    /// The last write failed. It tries again by itself.
+    Refusing,
+    /// The disk failed to keep what it was given, and only a start of the gateway can find out what is there. Nothing that
+    /// was accepted is lost.
+    Broken,
+}
+
 /// What one webhook became, to be kept in one transaction.
 #[derive(Debug)]
 pub struct Submission {
@@ -315,6 +326,13 @@ impl Store {
     pub fn head(&self) -> watch::Receiver<u64> {
         match &self.engine {
             Engine::Sqlite(sqlite) => sqlite.head(),
+        }
+    }
+
+    /// Whether writes succeed, as of the last one. Closed once the store is.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.health(),
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            broken = gateway.broken() => return Err(broken.into()),
             // Left to the system it would end the process without a word.
             _ = hangup.recv() => {
                 tracing::warn!("the configuration is read at start only; restart to apply changes");

@@ -683,8 +683,12 @@ async fn a_full_disk_refuses_and_then_recovers() {
         }
     }
     assert!(refused > 0);
+    let mut health = scene.store.health();
+    assert_eq!(*health.borrow(), Health::Refusing);
     let head = *scene.store.head().borrow();
     assert_eq!(scene.store.read(head, 10).await.unwrap().len(), 0);
+    // It finds out by itself: who waits for it to be ready sends nothing meanwhile.
+    health.wait_for(|health| *health == Health::Writable).await.unwrap();
     scene.execute("PRAGMA max_page_count = 1000000").await;
     let again = places(scene.store.keep(submission([large_event(199, 8192)])).await);
     assert_eq!(again, [Place::New(head + 1)]);
@@ -897,6 +901,27 @@ async fn a_damaged_file_is_refused_with_a_remedy() {
     }
     std::fs::write(&scene.path, whole).unwrap();
     assert_eq!(*Store::open(&config(&scene.path)).await.unwrap().head().borrow(), 50);
+}
+
+#[tokio::test]
+async fn a_file_that_was_emptied_is_not_taken_for_a_new_one() {
+    let scene = Scene::new().await;
+    scene.keep(1..=3).await;
+    scene.store.close().await.unwrap();
+    std::fs::write(&scene.path, "").unwrap();
+    let error = Store::open(&config(&scene.path)).await.unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_answered_is_synced_first() {
+    let scene = Scene::new().await;
+    // 2 is FULL; in WAL mode only that syncs the log with every commit.
+    scene
+        .execute(
+            "CREATE TEMP TABLE proof (ok INTEGER CHECK (ok = 2)); INSERT INTO proof SELECT * FROM pragma_synchronous",
+        )
+        .await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::sync::{
     oneshot, watch,
 };
 
-use super::{Error, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission};
+use super::{Error, Health, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission};
 use crate::event::Kept;
 
 mod file;
@@ -28,7 +28,7 @@ mod writer;
 
 pub(super) use read::Readers;
 use tail::Tail;
-use writer::{Command, Job, Writer};
+use writer::{Command, Job, Parts, Writer};
 
 /// What all submissions that wait for the disk may weigh together. Their number alone would allow for gigabytes.
 const QUEUE_BYTES_MAX: u32 = 64 << 20;
@@ -39,6 +39,7 @@ pub(super) struct Sqlite {
     /// One permit a byte.
     room: Arc<Semaphore>,
     head: watch::Receiver<u64>,
+    health: watch::Receiver<Health>,
     tail: Arc<Mutex<Tail>>,
     readers: Arc<Readers>,
     /// Taken by the one who closes.
@@ -56,7 +57,12 @@ impl Sqlite {
         // Readers find the file by its path only, so they open after the writer has made it.
         let readers = Arc::new(Readers::of(claim.path()));
         let (commands, queue) = mpsc::channel(queue_max.max(1));
-        let (writer, head, tail) = Writer::new(claim, connection, queue)?;
+        let Parts {
+            writer,
+            head,
+            tail,
+            health,
+        } = Writer::ready(claim, connection, queue)?;
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
@@ -65,6 +71,7 @@ impl Sqlite {
             commands,
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize)),
             head,
+            health,
             tail,
             readers,
             thread: Mutex::new(Some(thread)),
@@ -90,6 +97,10 @@ impl Sqlite {
 
     pub(super) fn head(&self) -> watch::Receiver<u64> {
         self.head.clone()
+    }
+
+    pub(super) fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
     }
 
     pub(super) async fn read(&self, after: u64, limit: usize) -> Result<Vec<Arc<Kept>>, Error> {

@@ -1,17 +1,22 @@
 //! The file: made for its owner only, claimed by one gateway, proved to be ours and whole, brought to today's schema.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
+use super::fold::Fold;
 use crate::store::Error;
 
 /// `cfed`, at a fixed place in the file's head: tells our files from those of every other program.
 const APPLICATION_ID: i64 = 0x6366_6564;
+
+/// What the lock file says once the database beside it was made.
+const MADE: &[u8] = b"callfeed\n";
 
 /// Each brings the schema from the version that is its index to the next one.
 const MIGRATIONS: &[&str] = &[
@@ -27,7 +32,7 @@ const READER_CACHE_KIB: u32 = 4 << 10;
 const STATEMENTS_MAX: usize = 64;
 
 /// How long another program may hold the file before a write counts as failed.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A damaged file shows early or not at all within a start that someone waits for.
 const CHECK_MAX: Duration = Duration::from_secs(10);
@@ -39,7 +44,8 @@ const LOG_KEPT_BYTES: u32 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Claim {
     path: PathBuf,
-    _lock: fs::File,
+    /// Holds [`MADE`] once the database was made.
+    lock: fs::File,
 }
 
 impl Claim {
@@ -71,7 +77,7 @@ impl Claim {
                 return Err(failed(format!("cannot lock {}: {error}", lock_path.display())));
             }
         }
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -85,28 +91,61 @@ impl Claim {
         let version = version(&connection, &self.path)?;
         if version.is_some() {
             check(&mut connection, &self.path)?;
+        } else if self.was_made() {
+            return Err(corrupt(&self.path, "it is empty, and once was not".to_owned()));
         } else {
             connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(doubt)?;
         }
         prepare_writer(&connection).map_err(doubt)?;
         migrate(&mut connection, version.unwrap_or(0)).map_err(doubt)?;
-        Ok(connection)
+        self.note_made().map_err(|error| Error::Open {
+            path: self.path.display().to_string(),
+            detail: format!("cannot write to its lock file: {error}"),
+        })?;
+        match Fold::Truncate.run(&connection) {
+            // A reader of another process is in no one's way yet, nor is a disk that is full: that is met when writing.
+            Ok(_) => Ok(connection),
+            Err(error) if is_full(&error) => Ok(connection),
+            Err(error) => Err(doubt(error)),
+        }
     }
 
-    /// A fresh connection after the disk failed: nothing that was cached is trusted.
+    /// A fresh connection after a commit failed: nothing that was cached is trusted.
     pub(super) fn reopen(&self) -> rusqlite::Result<Connection> {
         let connection = writer(&self.path)?;
         // Rewrites what the log holds into the database and syncs it there: after a failed sync the log's own pages
-        // may look written to the system when they are not. A reader in the way is no error to SQLite, only a word in
+        // may look written to the system when they are not. Someone in the way is no error to SQLite, only a word in
         // its answer, and would leave the log as doubtful as it was.
-        let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        if busy {
+        if Fold::Truncate.run(&connection)?.busy {
             let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-            let detail = "a reader keeps the log from being proved".to_owned();
+            let detail = "a reader, or a fold under way, keeps the log from being proved".to_owned();
             return Err(rusqlite::Error::SqliteFailure(failure, Some(detail)));
         }
         Ok(connection)
     }
+
+    /// A database that something else emptied looks like one that was never made.
+    fn was_made(&self) -> bool {
+        self.lock.metadata().is_ok_and(|metadata| metadata.len() > 0)
+    }
+
+    fn note_made(&self) -> io::Result<()> {
+        if !self.was_made() {
+            (&self.lock).write_all(MADE)?;
+            self.lock.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+/// After this the system may hold pages to be written that are not, and has said so for the only time.
+pub(super) fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(failure, _)
+        if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_FSYNC)
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
 /// A connection that can write.
@@ -114,6 +153,21 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     prepare_writer(&connection)?;
     Ok(connection)
+}
+
+/// A connection that folds beside the writer. It is never the last one to be closed on purpose: when it is, what the last
+/// one does to the log is not its to do.
+pub(super) fn folder(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = writer(path)?;
+    leave_the_log(&connection)?;
+    Ok(connection)
+}
+
+/// Has the connection leave the log as it is when it is closed.
+pub(super) fn leave_the_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map(drop)
 }
 
 /// A connection that can only read.

@@ -7,16 +7,18 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{self, SyncSender},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 use super::file;
+use crate::store::Health;
 
 /// Pages in the log that are not in the database yet before they are folded in whether it is quiet or not.
 const BACKLOG_PAGES: u32 = 4_000;
@@ -33,6 +35,9 @@ const LOG_PAGES_MAX: u32 = 64_000;
 /// Pages to write before a fold that did not come to its end is tried again.
 const RETRY_PAGES: u32 = 1_000;
 
+/// How long everybody waits for readers then.
+const READERS_MAX: Duration = Duration::from_millis(100);
+
 /// What the writer has to do after a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
@@ -45,97 +50,166 @@ pub(super) enum Due {
     All,
 }
 
-/// How much of the log to fold.
-#[derive(Debug, Clone, Copy)]
+/// How much of the log to fold, by SQLite's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fold {
     /// What no reader is in the way of.
-    WhatCanBe,
+    Passive,
     /// Everything, waiting for readers a moment, and cut the log's file.
-    AllAndShrink,
+    Truncate,
+}
+
+/// What a fold came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Folded {
+    /// A reader, or another fold, was in the way.
+    pub(super) busy: bool,
+    /// Pages in the log when it began …
+    pages: u32,
+    /// … and how many of them are in the database.
+    folded: u32,
 }
 
 impl Fold {
-    /// Pages in the log, and how many of them are in the database.
-    pub(super) fn run(self, connection: &Connection) -> rusqlite::Result<(u32, u32)> {
-        let sql = match self {
-            Self::WhatCanBe => "PRAGMA wal_checkpoint(PASSIVE)",
-            Self::AllAndShrink => "PRAGMA wal_checkpoint(TRUNCATE)",
-        };
+    pub(super) fn run(self, connection: &Connection) -> rusqlite::Result<Folded> {
         // SQLite counts -1 when there is no log.
         let count = |pages: i64| u32::try_from(pages).unwrap_or(0);
-        connection.query_row(sql, [], |row| Ok((count(row.get(1)?), count(row.get(2)?))))
+        let run = |sql| {
+            connection.query_row(sql, [], |row| {
+                Ok(Folded {
+                    busy: row.get(0)?,
+                    pages: count(row.get(1)?),
+                    folded: count(row.get(2)?),
+                })
+            })
+        };
+        match self {
+            Self::Passive => run("PRAGMA wal_checkpoint(PASSIVE)"),
+            Self::Truncate => {
+                connection.busy_timeout(READERS_MAX)?;
+                let folded = run("PRAGMA wal_checkpoint(TRUNCATE)");
+                connection.busy_timeout(file::BUSY_TIMEOUT)?;
+                folded
+            }
+        }
     }
 }
 
 /// How long the log is and how much of it is in the database already.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// Set by SQLite after each commit.
-    pages: AtomicU32,
-    folded: AtomicU32,
-    /// No fold before the log is as long as this.
-    not_before: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Told by SQLite after each commit.
+    pages: u32,
+    folded: u32,
+    /// No fold before the log is as long as this …
+    not_before: u32,
+    /// … and none that waits for readers before it is as long as this.
+    not_all_before: u32,
     /// The other thread is at work.
-    folding: AtomicBool,
+    folding: bool,
+}
+
+impl State {
+    fn backlog(&self) -> u32 {
+        self.pages.saturating_sub(self.folded)
+    }
+
+    fn begin_anew(&mut self) {
+        *self = Self {
+            folding: self.folding,
+            ..Self::default()
+        };
+    }
 }
 
 impl Log {
     pub(super) fn watch(self: &Arc<Self>, connection: &mut Connection) -> rusqlite::Result<()> {
         let log = Arc::clone(self);
         connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, count: i32| {
-            log.grown(count.unsigned_abs());
+            log.after_commit(count.unsigned_abs());
             Ok(())
         }))
     }
 
-    /// After a commit. A log that is shorter than what was folded was folded all of it and began anew.
-    fn grown(&self, pages: u32) {
-        self.pages.store(pages, Ordering::Relaxed);
-        if pages < self.folded.load(Ordering::Relaxed) {
-            self.folded.store(0, Ordering::Relaxed);
-            self.not_before.store(0, Ordering::Relaxed);
+    /// A log that is shorter than it was began anew, which it only does when all of it is in the database. One whose first
+    /// commit is longer than all it had before looks as if it had grown; its backlog is told too small by that little.
+    fn after_commit(&self, pages: u32) {
+        let mut state = self.state();
+        if pages < state.pages {
+            state.begin_anew();
         }
+        state.pages = pages;
     }
 
-    fn pages(&self) -> u32 {
-        self.pages.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn backlog(&self) -> u32 {
-        self.pages().saturating_sub(self.folded.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn due(&self) -> Due {
-        let pages = self.pages();
-        if self.folding.load(Ordering::Acquire) || pages < self.not_before.load(Ordering::Relaxed) {
-            return Due::Nothing;
+    pub(super) fn after_fold(&self, fold: Fold, result: Folded) {
+        let mut state = self.state();
+        if fold == Fold::Truncate && !result.busy {
+            state.begin_anew();
+            return;
         }
-        match self.backlog() {
-            _ if pages >= LOG_PAGES_MAX => Due::All,
-            0..LAST_PAGES if pages >= LOG_PAGES => Due::Rest,
-            BACKLOG_PAGES.. => Due::Aside,
-            _ if pages >= LOG_PAGES => Due::Aside,
-            _ => Due::Nothing,
+        if fold == Fold::Truncate {
+            if state.not_all_before == 0 {
+                tracing::warn!(
+                    pages = state.pages,
+                    "a reader of the store keeps its log from beginning anew: the log grows for as long as that lasts"
+                );
+            }
+            // Everybody waits while this is tried.
+            state.not_all_before = state.pages.saturating_mul(2);
         }
+        if result.pages > state.pages {
+            // It began anew since.
+            return;
+        }
+        state.folded = result.folded;
+        let in_the_way = result.folded < result.pages;
+        state.not_before = if in_the_way { state.pages + RETRY_PAGES } else { 0 };
     }
 
-    /// After a fold. `pages` is as old as the fold's beginning.
-    pub(super) fn folded(&self, pages: u32, folded: u32) {
-        self.folded.store(folded, Ordering::Relaxed);
-        let in_the_way = folded < pages || self.pages() >= LOG_PAGES_MAX;
-        let not_before = if in_the_way { self.pages() + RETRY_PAGES } else { 0 };
-        self.not_before.store(not_before, Ordering::Relaxed);
+    /// After a fold that failed.
+    pub(super) fn put_off(&self) {
+        let mut state = self.state();
+        state.not_before = state.pages + RETRY_PAGES;
     }
 
     /// After the file was opened anew, with everything in the database.
     pub(super) fn begin_anew(&self) {
-        self.pages.store(0, Ordering::Relaxed);
-        self.folded.store(0, Ordering::Relaxed);
-        self.not_before.store(0, Ordering::Relaxed);
+        self.state().begin_anew();
     }
 
-    pub(super) fn put_off(&self) {
-        self.not_before.store(self.pages() + RETRY_PAGES, Ordering::Relaxed);
+    /// What to do now; when nothing is being written, also with what is not worth a fold otherwise.
+    pub(super) fn due(&self, quiet: bool) -> Due {
+        let state = self.state();
+        let (pages, backlog) = (state.pages, state.backlog());
+        if state.folding || pages < state.not_before {
+            Due::Nothing
+        } else if pages >= LOG_PAGES_MAX && pages >= state.not_all_before {
+            Due::All
+        } else if pages >= LOG_PAGES && backlog < LAST_PAGES {
+            Due::Rest
+        } else if pages >= LOG_PAGES || backlog >= BACKLOG_PAGES || (quiet && backlog > 0) {
+            Due::Aside
+        } else {
+            Due::Nothing
+        }
+    }
+
+    /// Whether it is for the caller to begin the fold beside the writer.
+    fn begin_folding(&self) -> bool {
+        !std::mem::replace(&mut self.state().folding, true)
+    }
+
+    fn end_folding(&self) {
+        self.state().folding = false;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,25 +223,25 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    pub(super) fn new(path: PathBuf, log: Arc<Log>) -> std::io::Result<Self> {
+    pub(super) fn new(path: PathBuf, log: Arc<Log>, health: Arc<watch::Sender<Health>>) -> std::io::Result<Self> {
         let (start, started) = mpsc::sync_channel(1);
         let shared = Arc::clone(&log);
         let thread = thread::Builder::new().name("store-fold".to_owned()).spawn(move || {
             let mut connection = None;
             while started.recv().is_ok() {
                 let folded = match &connection {
-                    Some(open) => Fold::WhatCanBe.run(open),
-                    None => file::writer(&path).and_then(|open| Fold::WhatCanBe.run(connection.insert(open))),
+                    Some(open) => Fold::Passive.run(open),
+                    None => file::folder(&path).and_then(|open| Fold::Passive.run(connection.insert(open))),
                 };
                 match folded {
-                    Ok((pages, folded)) => shared.folded(pages, folded),
+                    Ok(folded) => shared.after_fold(Fold::Passive, folded),
                     Err(error) => {
-                        report(&error);
+                        failed(&error, &health);
                         shared.put_off();
                         connection = None;
                     }
                 }
-                shared.folding.store(false, Ordering::Release);
+                shared.end_folding();
             }
         })?;
         Ok(Self {
@@ -177,14 +251,17 @@ impl Aside {
         })
     }
 
-    /// Folds what is in the log now, unless it is at work already.
-    pub(super) fn fold(&self) {
-        if !self.log.folding.swap(true, Ordering::Acquire)
-            && let Some(start) = &self.start
-        {
-            // There is room: it takes the last order before it is done with it.
-            let _ = start.try_send(());
+    /// Folds what is in the log now, unless it is at work already. `false` when there is no thread to do it any more.
+    pub(super) fn fold(&self) -> bool {
+        if !self.log.begin_folding() {
+            return true;
         }
+        // There is room: it takes the last order before it is done with it.
+        let ordered = self.start.as_ref().is_some_and(|start| start.try_send(()).is_ok());
+        if !ordered {
+            self.log.end_folding();
+        }
+        ordered
     }
 
     /// Waits for the fold under way, the last one.
@@ -197,51 +274,126 @@ impl Aside {
     }
 }
 
-/// Nothing is lost: the log keeps what it has, and the next fold begins where this one did.
-pub(super) fn report(error: &rusqlite::Error) {
-    tracing::warn!(%error, "store cannot fold its log into the database");
+/// Tells of a fold that failed. Mostly nothing is lost: the log keeps what it has, and the next fold begins where this one
+/// did.
+///
+/// A failed sync is another matter. SQLite counts pages as folded once it has written them and syncs them at the end; the
+/// system drops pages it could not write, and says so once. Another fold would begin behind them, find nothing wrong, and
+/// let the log begin anew, with those pages in neither file. Only a start that reads the log from its beginning brings
+/// them back.
+pub(super) fn failed(error: &rusqlite::Error, health: &watch::Sender<Health>) {
+    if file::is_failed_sync(error) {
+        tracing::error!(%error, "store cannot tell what the disk has kept");
+        health.send_replace(Health::Broken);
+    } else {
+        tracing::warn!(%error, "store cannot fold its log into the database");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn folded(pages: u32, folded: u32) -> Folded {
+        Folded {
+            busy: false,
+            pages,
+            folded,
+        }
+    }
+
+    fn due(log: &Log) -> Due {
+        log.due(false)
+    }
+
     #[test]
     fn a_backlog_is_folded_aside_and_the_rest_of_a_long_log_by_the_writer() {
         let log = Log::default();
-        log.grown(BACKLOG_PAGES - 1);
-        assert_eq!(log.due(), Due::Nothing);
-        log.grown(BACKLOG_PAGES);
-        assert_eq!(log.due(), Due::Aside);
+        log.after_commit(BACKLOG_PAGES - 1);
+        assert_eq!((due(&log), log.due(true)), (Due::Nothing, Due::Aside));
+        log.after_commit(BACKLOG_PAGES);
+        assert_eq!(due(&log), Due::Aside);
 
-        log.folded(BACKLOG_PAGES, BACKLOG_PAGES);
-        assert_eq!((log.backlog(), log.due()), (0, Due::Nothing));
-        log.grown(LOG_PAGES);
-        assert_eq!(log.due(), Due::Aside);
-        log.folded(LOG_PAGES, LOG_PAGES);
-        log.grown(LOG_PAGES + LAST_PAGES - 1);
-        assert_eq!(log.due(), Due::Rest);
-        log.grown(LOG_PAGES + LAST_PAGES);
-        assert_eq!(log.due(), Due::Aside);
+        log.after_fold(Fold::Passive, folded(BACKLOG_PAGES, BACKLOG_PAGES));
+        assert_eq!((due(&log), log.due(true)), (Due::Nothing, Due::Nothing));
+        log.after_commit(LOG_PAGES);
+        assert_eq!(due(&log), Due::Aside);
+        log.after_fold(Fold::Passive, folded(LOG_PAGES, LOG_PAGES));
+        log.after_commit(LOG_PAGES + LAST_PAGES - 1);
+        assert_eq!(due(&log), Due::Rest);
+        log.after_commit(LOG_PAGES + LAST_PAGES);
+        assert_eq!(due(&log), Due::Aside);
 
         // Another commit after the rest was folded begins the log anew.
-        log.folded(LOG_PAGES + LAST_PAGES, LOG_PAGES + LAST_PAGES);
-        log.grown(3);
-        assert_eq!((log.backlog(), log.due()), (3, Due::Nothing));
+        log.after_fold(Fold::Passive, folded(LOG_PAGES + LAST_PAGES, LOG_PAGES + LAST_PAGES));
+        log.after_commit(3);
+        assert_eq!((due(&log), log.due(true)), (Due::Nothing, Due::Aside));
+    }
+
+    #[test]
+    fn a_fold_that_ends_after_the_log_began_anew_says_nothing_about_it() {
+        let log = Log::default();
+        log.after_commit(BACKLOG_PAGES);
+        log.after_commit(3);
+        log.after_fold(Fold::Passive, folded(BACKLOG_PAGES, BACKLOG_PAGES));
+        log.after_commit(BACKLOG_PAGES);
+        assert_eq!(due(&log), Due::Aside);
     }
 
     #[test]
     fn a_reader_in_the_way_puts_the_next_fold_off() {
         let log = Log::default();
-        log.grown(BACKLOG_PAGES * 2);
-        log.folded(BACKLOG_PAGES * 2, 10);
-        assert_eq!(log.due(), Due::Nothing);
-        log.grown(BACKLOG_PAGES * 2 + RETRY_PAGES);
-        assert_eq!(log.due(), Due::Aside);
+        log.after_commit(BACKLOG_PAGES * 2);
+        log.after_fold(Fold::Passive, folded(BACKLOG_PAGES * 2, 10));
+        assert_eq!((due(&log), log.due(true)), (Due::Nothing, Due::Nothing));
+        log.after_commit(BACKLOG_PAGES * 2 + RETRY_PAGES);
+        assert_eq!(due(&log), Due::Aside);
 
-        log.grown(LOG_PAGES_MAX);
-        assert_eq!(log.due(), Due::All);
+        log.after_commit(LOG_PAGES_MAX);
+        assert_eq!(due(&log), Due::All);
         log.put_off();
-        assert_eq!(log.due(), Due::Nothing);
+        assert_eq!(due(&log), Due::Nothing);
+    }
+
+    #[test]
+    fn waiting_for_a_reader_that_stays_is_tried_ever_less_often() {
+        let log = Log::default();
+        let busy = |pages| Folded {
+            busy: true,
+            ..folded(pages, 10)
+        };
+        log.after_commit(LOG_PAGES_MAX);
+        log.after_fold(Fold::Truncate, busy(LOG_PAGES_MAX));
+        log.after_commit(LOG_PAGES_MAX + RETRY_PAGES);
+        assert_eq!(due(&log), Due::Aside);
+        log.after_commit(LOG_PAGES_MAX * 2);
+        assert_eq!(due(&log), Due::All);
+    }
+
+    #[test]
+    fn only_a_failed_sync_breaks_the_store() {
+        use rusqlite::ffi;
+        for (code, expected) in [
+            (ffi::SQLITE_FULL, Health::Writable),
+            (ffi::SQLITE_BUSY, Health::Writable),
+            (ffi::SQLITE_IOERR_WRITE, Health::Writable),
+            (ffi::SQLITE_IOERR_FSYNC, Health::Broken),
+        ] {
+            let (health, seen) = watch::channel(Health::Writable);
+            failed(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None), &health);
+            assert_eq!(*seen.borrow(), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn once_everything_is_folded_it_is_as_at_first() {
+        let log = Log::default();
+        log.after_commit(LOG_PAGES_MAX);
+        log.after_fold(Fold::Truncate, folded(0, 0));
+        assert_eq!((due(&log), log.due(true)), (Due::Nothing, Due::Nothing));
+        log.after_commit(3);
+        assert_eq!(due(&log), Due::Nothing);
+        log.after_commit(BACKLOG_PAGES);
+        assert_eq!(due(&log), Due::Aside);
     }
 }

@@ -12,14 +12,14 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::{
-    file::Claim,
+    file::{self, Claim},
     fold::{self, Aside, Due, Fold, Log},
     tail::Tail,
     write::{self, Draft},
 };
 use crate::{
     clock,
-    store::{Error, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission},
+    store::{Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission},
 };
 
 /// Bounds on what one transaction takes in, and with it on what one failure takes down and how long one sync is.
@@ -28,6 +28,9 @@ const GROUP_BYTES_MAX: usize = 16 << 20;
 
 /// A pause as long as this in the writes is a good moment to fold the log into the database.
 const QUIET: Duration = Duration::from_millis(200);
+
+/// How often a store that refused a write looks whether it can write again.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// What callers ask of the writer.
 #[derive(Debug)]
@@ -133,14 +136,19 @@ pub(super) struct Writer {
     head: watch::Sender<u64>,
     log: Arc<Log>,
     aside: Aside,
-    /// Whether the last group failed: said once, not once a group.
-    failing: bool,
+    health: Arc<watch::Sender<Health>>,
 }
 
-type Parts = (Writer, watch::Receiver<u64>, Arc<Mutex<Tail>>);
+/// A writer, and what others see of it.
+pub(super) struct Parts {
+    pub(super) writer: Writer,
+    pub(super) head: watch::Receiver<u64>,
+    pub(super) tail: Arc<Mutex<Tail>>,
+    pub(super) health: watch::Receiver<Health>,
+}
 
 impl Writer {
-    pub(super) fn new(
+    pub(super) fn ready(
         claim: Claim,
         mut connection: Connection,
         commands: mpsc::Receiver<Command>,
@@ -151,7 +159,9 @@ impl Writer {
         };
         let log = Arc::new(Log::default());
         log.watch(&mut connection).map_err(unreadable)?;
-        let aside = Aside::new(claim.path().to_owned(), Arc::clone(&log))
+        let (health, healths) = watch::channel(Health::Writable);
+        let health = Arc::new(health);
+        let aside = Aside::new(claim.path().to_owned(), Arc::clone(&log), Arc::clone(&health))
             .map_err(|error| Error::Unavailable(format!("no thread for the log: {error}")))?;
         let durable = Draft::load(&connection).map_err(unreadable)?;
         let tail = Arc::new(Mutex::new(Tail::new(durable.head)));
@@ -165,9 +175,14 @@ impl Writer {
             head,
             log,
             aside,
-            failing: false,
+            health,
         };
-        Ok((writer, heads, tail))
+        Ok(Parts {
+            writer,
+            head: heads,
+            tail,
+            health: healths,
+        })
     }
 
     /// Until closed, or until the last handle is gone.
@@ -184,6 +199,9 @@ impl Writer {
             if received == Some(0) {
                 break;
             }
+            if received.is_none() {
+                self.tidy_up();
+            }
             for close in waiting.extract_if(.., |command| matches!(command, Command::Close(_))) {
                 // What was sent before is still received; nothing can be sent any more.
                 self.commands.close();
@@ -192,10 +210,7 @@ impl Writer {
             while !waiting.is_empty() {
                 let rest = waiting.split_off(group_len(&waiting));
                 self.group(std::mem::replace(&mut waiting, rest));
-                self.fold_if_due();
-            }
-            if received.is_none() {
-                self.aside.fold();
+                self.fold_if_due(false);
             }
         }
         self.close();
@@ -210,10 +225,22 @@ impl Writer {
     /// How many commands came, 0 after the last one; `None` when it stayed quiet and there is something to tidy up.
     async fn next(&mut self, waiting: &mut Vec<Command>) -> Option<usize> {
         let receive = self.commands.recv_many(waiting, GROUP_COMMANDS_MAX);
-        if self.log.backlog() == 0 {
-            return Some(receive.await);
+        let patience = match *self.health.borrow() {
+            Health::Writable if self.log.due(true) == Due::Nothing => return Some(receive.await),
+            Health::Writable => QUIET,
+            Health::Refusing => PROBE,
+            Health::Broken => return Some(receive.await),
+        };
+        tokio::time::timeout(patience, receive).await.ok()
+    }
+
+    /// While nobody asks for anything.
+    fn tidy_up(&mut self) {
+        if *self.health.borrow() == Health::Refusing {
+            // Who looks whether we are ready sends nothing before we are.
+            self.group(Vec::new());
         }
-        tokio::time::timeout(QUIET, receive).await.ok()
+        self.fold_if_due(true);
     }
 
     fn group(&mut self, mut group: Vec<Command>) {
@@ -236,10 +263,14 @@ impl Writer {
     /// One transaction for all. The outer error is the disk's and everybody's, an inner one is that command's own.
     fn commit_group(&mut self, group: &mut [Command]) -> Result<Vec<Result<(), Error>>, Error> {
         let now = clock::now();
-        self.recover().map_err(unavailable)?;
+        self.recover()?;
         let connection = self.connection.as_ref().expect("recovered above");
         let mut draft = self.durable.clone();
+        let is_refusing = *self.health.borrow() == Health::Refusing;
         let together = transaction(connection, || {
+            if is_refusing {
+                write::probe(connection)?;
+            }
             group
                 .iter_mut()
                 .try_for_each(|command| command.apply(connection, &mut draft, now))
@@ -272,7 +303,8 @@ impl Writer {
                 Ok(results)
             }
             Err(error) => {
-                if !leaves_the_file_sound(&error) {
+                // One whose transaction would not end takes no other.
+                if !leaves_the_file_sound(&error) || !connection.is_autocommit() {
                     self.connection = None;
                 }
                 Err(unavailable(error))
@@ -296,14 +328,25 @@ impl Writer {
     }
 
     /// Opens the file again where a failure of the disk closed it.
-    fn recover(&mut self) -> rusqlite::Result<()> {
+    fn recover(&mut self) -> Result<(), Error> {
+        if *self.health.borrow() == Health::Broken {
+            return Err(Error::Unavailable(
+                "the disk failed to keep what it was given; the gateway must start again to learn what is there"
+                    .to_owned(),
+            ));
+        }
         if self.connection.is_some() {
             return Ok(());
         }
-        let mut connection = self.claim.reopen()?;
-        let durable = Draft::load(&connection)?;
+        let mut connection = self.claim.reopen().map_err(|error| {
+            if file::is_failed_sync(&error) {
+                fold::failed(&error, &self.health);
+            }
+            unavailable(error)
+        })?;
+        let durable = Draft::load(&connection).map_err(unavailable)?;
         self.log.begin_anew();
-        self.log.watch(&mut connection)?;
+        self.log.watch(&mut connection).map_err(unavailable)?;
         self.connection = Some(connection);
         if durable.head != self.durable.head {
             // A commit that was reported as failed has reached the disk after all. Its senders try again and are
@@ -315,33 +358,43 @@ impl Writer {
         Ok(())
     }
 
+    /// Says once, not once a group, whether the store takes writes.
     fn report(&mut self, failure: Option<&Error>) {
-        match failure {
-            Some(error) if !self.failing => tracing::error!(%error, "store does not accept writes"),
-            None if self.failing => tracing::info!("store accepts writes again"),
-            _ => {}
-        }
-        self.failing = failure.is_some();
+        let health = match failure {
+            Some(_) => Health::Refusing,
+            None => Health::Writable,
+        };
+        self.health.send_if_modified(|known| {
+            let news = *known != health && *known != Health::Broken;
+            if news {
+                *known = health;
+                match failure {
+                    Some(error) => tracing::error!(%error, "store does not accept writes"),
+                    None => tracing::info!("store accepts writes again"),
+                }
+            }
+            news
+        });
     }
 
-    fn fold_if_due(&mut self) {
-        match self.log.due() {
+    fn fold_if_due(&mut self, quiet: bool) {
+        match self.log.due(quiet) {
             Due::Nothing => {}
-            Due::Aside => self.aside.fold(),
-            Due::Rest => self.fold(Fold::WhatCanBe),
-            Due::All => self.fold(Fold::AllAndShrink),
+            Due::Aside if self.aside.fold() => {}
+            Due::Aside | Due::Rest => self.fold(Fold::Passive),
+            Due::All => self.fold(Fold::Truncate),
         }
     }
 
-    fn fold(&mut self, how: Fold) {
+    fn fold(&mut self, fold: Fold) {
         let Some(connection) = &self.connection else { return };
-        match how.run(connection) {
-            Ok((pages, folded)) => self.log.folded(pages, folded),
+        match fold.run(connection) {
+            Ok(folded) => self.log.after_fold(fold, folded),
             Err(error) => {
-                fold::report(&error);
+                fold::failed(&error, &self.health);
                 self.log.put_off();
                 if !leaves_the_file_sound(&error) {
-                    self.connection = None;
+                    self.drop_connection();
                 }
             }
         }
@@ -351,8 +404,22 @@ impl Writer {
     fn close(mut self) {
         // The other connection first: the last one out clears the log away.
         self.aside.end();
-        self.fold(Fold::AllAndShrink);
-        drop(self.connection.take());
+        if *self.health.borrow() != Health::Broken {
+            self.fold(Fold::Truncate);
+        }
+        self.drop_connection();
+    }
+
+    /// Where the disk cannot be trusted, only a start may touch the log again.
+    fn drop_connection(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        if *self.health.borrow() == Health::Broken
+            && let Err(error) = file::leave_the_log(&connection)
+        {
+            tracing::error!(%error, "store cannot keep its log");
+        }
     }
 }
 
