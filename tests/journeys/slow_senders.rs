@@ -1,6 +1,9 @@
 //! Senders that take their time: cut off when theirs is over, at nobody else's expense.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use harness::{Connection, Gateway, Setup, eventually};
 
@@ -141,4 +144,114 @@ async fn many_idle_connections_leave_room_for_work() {
             .ok()
     })
     .await;
+}
+
+/// The head of a webhook whose body is announced, with a question whether to send it.
+fn announcement(length: &str) -> String {
+    format!(
+        "POST /hooks/magpipe HTTP/1.1\r\nhost: hooks.example.com\r\ncontent-type: application/json\r\n\
+         expect: 100-continue\r\n{length}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn who_announces_much_and_sends_nothing_takes_nobodys_room() {
+    let gateway = Setup::new()
+        .route("magpipe")
+        .server("body_timeout = \"5m\"")
+        .start()
+        .await;
+    let mut crowd = Vec::new();
+    for length in ["content-length: 1048576", "transfer-encoding: chunked"] {
+        for _ in 0..200 {
+            let mut connection = gateway.connect().await;
+            connection.send(announcement(length).as_bytes()).await;
+            // The gateway is ready to read what never comes.
+            let (status, answer) = connection.read_head().await;
+            assert_eq!(status, 100, "{answer}");
+            crowd.push(connection);
+        }
+    }
+    for _ in 0..20 {
+        gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    }
+}
+
+#[tokio::test]
+async fn who_stops_half_way_leaves_room_for_who_does_not() {
+    let gateway = Setup::new()
+        .route("magpipe")
+        .server("body_timeout = \"5m\"\nmax_in_hand = \"4 MiB\"")
+        .start()
+        .await;
+    let mut crowd = Vec::new();
+    for _ in 0..16 {
+        let mut connection = gateway.connect().await;
+        connection
+            .send(announcement("content-length: 1048576").as_bytes())
+            .await;
+        assert_eq!(connection.read_head().await.0, 100);
+        // One that was told that there is no room may be gone.
+        connection.try_send(&[b' '; 512 << 10]).await;
+        crowd.push(connection);
+    }
+    let refused = async || {
+        let refused = gateway.metric(r#"callfeed_refused_requests_total{status="503"}"#).await;
+        (refused > 0.0).then_some(())
+    };
+    eventually("the end of the room for halves", refused).await;
+    for _ in 0..20 {
+        gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    }
+    // The others gave up, so there is room for some to end.
+    let (head, body) = gateway.sample("magpipe", "call-completed").bytes();
+    let (first, last) = body.split_at(body.len() / 2);
+    let halves = async || {
+        let mut connection = gateway.connect().await;
+        connection.send(&[&head, first].concat()).await;
+        gateway.metric("up").await;
+        connection.try_send(last).await;
+        (connection.read_head().await.0 == 200).then_some(())
+    };
+    eventually("room for one more in pieces", halves).await;
+}
+
+#[tokio::test]
+async fn a_body_of_single_bytes_takes_no_more_memory_than_it_has() {
+    const BYTES: usize = 256 << 10;
+    let gateway = Setup::new()
+        .route("magpipe")
+        .server("body_timeout = \"5m\"")
+        // An unoptimised gateway takes its time for so large a body.
+        .limits("plugin_time = \"1s\"")
+        .start()
+        .await;
+    let mut sample = gateway.sample("magpipe", "call-completed");
+    sample.body.resize(BYTES, b' ');
+    let webhook = gateway.signed("magpipe", "application/json", sample.body);
+    // What it takes to map it is taken from then on.
+    gateway.accept(&webhook).await;
+
+    let (head, body) = webhook.bytes();
+    let head = String::from_utf8(head).unwrap();
+    let head = head.replace(&format!("content-length: {BYTES}"), "transfer-encoding: chunked");
+    let chunk = |byte: &u8| [b'1', b'\r', b'\n', *byte, b'\r', b'\n'];
+    let mut chunks: Vec<u8> = body.iter().flat_map(chunk).collect();
+    chunks.extend(b"0\r\n\r\n");
+    let before = peak(&gateway);
+    let mut connection = gateway.connect().await;
+    connection.send(head.as_bytes()).await;
+    connection.send(&chunks).await;
+    let (status, answer) = connection.read_head().await;
+    assert_eq!(status, 200, "{answer}");
+    let grown = peak(&gateway) - before;
+    assert!(grown < 16 * BYTES, "{grown} bytes for a body of {BYTES}");
+    assert_eq!(gateway.feed().await.len(), 1, "the same event came twice");
+}
+
+/// The most bytes of memory that were ever really there.
+fn peak(gateway: &Gateway) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", gateway.process_id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }

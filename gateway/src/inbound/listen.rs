@@ -29,6 +29,9 @@ use pace::{Pace, Paced};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Concurrent requests of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
+/// What one stream, and one HTTP/2 connection, may send ahead of what was read. It lies in memory that nobody counts.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 128 << 10;
 
 /// Where webhooks come in, bound and ready to be run.
 pub struct Listener {
@@ -149,7 +152,9 @@ impl Listener {
             .keep_alive_interval(bounds.idle_timeout)
             .keep_alive_timeout(bounds.header_timeout)
             .max_header_list_size(u32::try_from(bounds.header_bytes_max).unwrap_or(u32::MAX))
-            .max_concurrent_streams(STREAMS_MAX);
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
         server
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap, Request,
     body::{Body as _, Incoming},
@@ -26,32 +26,62 @@ const OVERHEAD_BYTES: usize = 4 << 10;
 /// How long a request may wait for others to be done.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Bounds the memory of all webhooks between the first byte of their body and their answer.
+/// Bounds the memory of all webhooks between their head and their answer.
+///
+/// What is announced takes nothing: a webhook holds memory for what has come of it. Those that come in pieces may hold
+/// half of it all together until they are complete, so that senders who stop half-way leave room for those who do not.
 #[derive(Debug)]
 pub(super) struct InHand {
-    /// One permit a KiB.
-    room: Arc<Semaphore>,
-    all: usize,
+    all: Room,
+    arriving: Room,
 }
 
 impl InHand {
     pub(super) fn new(bytes_max: usize) -> Self {
-        let all = bytes_max >> 10;
         Self {
-            room: Arc::new(Semaphore::new(all)),
-            all,
+            all: Room::new(bytes_max),
+            arriving: Room::new(bytes_max / 2),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Room {
+    /// One permit a KiB.
+    places: Arc<Semaphore>,
+    count: usize,
+}
+
+impl Room {
+    fn new(bytes: usize) -> Self {
+        let count = bytes >> 10;
+        Self {
+            places: Arc::new(Semaphore::new(count)),
+            count,
         }
     }
 
-    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    /// Adds to what is held until it is enough for so many bytes.
+    ///
+    /// Of several that wait for each other the first gives up when its patience ends, and another has its turn.
+    async fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Answer> {
         // One that is larger than everything waits for everything, and then has its turn.
-        let share = (bytes + OVERHEAD_BYTES).div_ceil(1 << 10).min(self.all);
-        let share = u32::try_from(share).ok()?;
-        if let Ok(place) = Arc::clone(&self.room).try_acquire_many_owned(share) {
-            return Some(place);
+        let wanted = bytes.div_ceil(1 << 10).min(self.count);
+        let missing = wanted.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+        let missing = u32::try_from(missing).map_err(|_| Answer::Unavailable)?;
+        let more = match Arc::clone(&self.places).try_acquire_many_owned(missing) {
+            Ok(more) => more,
+            Err(_) => {
+                let more = Arc::clone(&self.places).acquire_many_owned(missing);
+                let more = tokio::time::timeout(PATIENCE, more).await;
+                more.ok().and_then(Result::ok).ok_or(Answer::Unavailable)?
+            }
+        };
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
         }
-        let place = Arc::clone(&self.room).acquire_many_owned(share);
-        tokio::time::timeout(PATIENCE, place).await.ok()?.ok()
+        Ok(())
     }
 }
 
@@ -89,8 +119,10 @@ pub(super) async fn receive(
         &media_type,
         !body.is_end_stream(),
     )?;
-    let place = room(in_hand, &body, route.body_bytes_max).await?;
-    let body = read(body, route.body_bytes_max, bounds.body_timeout).await?;
+    let read = read(body, route.body_bytes_max, in_hand);
+    let (body, place) = tokio::time::timeout(bounds.body_timeout, read)
+        .await
+        .map_err(|_| Answer::Timeout)??;
 
     let received_at = clock::now();
     let form = match media_type.as_str() {
@@ -157,13 +189,46 @@ fn check_content(headers: &HeaderMap, accepted: &[String], media_type: &str, som
     }
 }
 
-async fn read(body: Incoming, max: usize, timeout: Duration) -> Result<Bytes, Answer> {
-    match tokio::time::timeout(timeout, Limited::new(body, max).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Answer::TooLarge),
-        Ok(Err(_)) => Err(Answer::BadRequest),
-        Err(_) => Err(Answer::Timeout),
+/// Reads a body, with its share of what may be in hand. The share goes with the webhook until it is kept, so that a sender
+/// who hangs up makes room for nobody.
+async fn read(mut body: Incoming, max: usize, in_hand: &InHand) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
+    let size = body.size_hint();
+    if size.lower() > max as u64 {
+        // Said before it is read, so that an honest sender of a huge body need not send it.
+        return Err(Answer::TooLarge);
     }
+    let expected = size.exact().map_or(max, |exact| usize::try_from(exact).unwrap_or(max));
+    let (mut held, mut held_arriving) = (None, None);
+    in_hand.all.hold(&mut held, OVERHEAD_BYTES).await?;
+    // One piece stays as it is. Several become one: kept apart, each byte of a sender of single bytes would cost fifty.
+    let (mut first, mut whole) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|_| Answer::BadRequest)?.into_data() else {
+            continue;
+        };
+        let length = first.len() + whole.len() + piece.len();
+        if length > max {
+            return Err(Answer::TooLarge);
+        }
+        if first.is_empty() && whole.is_empty() {
+            if !body.is_end_stream() {
+                in_hand.arriving.hold(&mut held_arriving, length).await?;
+            }
+            in_hand.all.hold(&mut held, OVERHEAD_BYTES + length).await?;
+            first = piece;
+            continue;
+        }
+        if length > whole.capacity() {
+            let capacity = (2 * length).min(expected).max(length);
+            in_hand.arriving.hold(&mut held_arriving, capacity).await?;
+            in_hand.all.hold(&mut held, OVERHEAD_BYTES + capacity).await?;
+            whole.reserve_exact(capacity - whole.len());
+            whole.extend_from_slice(&std::mem::take(&mut first));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    let body = if whole.is_empty() { first } else { Bytes::from(whole) };
+    Ok((body, held.expect("it was held from the start")))
 }
 
 /// A megabyte of `a&a&a…` would become half a million pairs before anything is proven.
@@ -173,19 +238,6 @@ fn pairs(text: &[u8]) -> Result<Vec<(String, String)>, Answer> {
         return Err(Answer::TooLarge);
     }
     Ok(pairs)
-}
-
-/// Takes as much of the gateway's memory as the body may need, before a byte of it is read.
-///
-/// The permit goes with the webhook until it is kept, so that a sender who hangs up makes room for nobody.
-async fn room(in_hand: &InHand, body: &Incoming, max: usize) -> Result<OwnedSemaphorePermit, Answer> {
-    let size = body.size_hint();
-    if size.lower() > max as u64 {
-        // Said before it is read, so that an honest sender of a huge body need not send it.
-        return Err(Answer::TooLarge);
-    }
-    let bytes = size.exact().map_or(max, |exact| usize::try_from(exact).unwrap_or(max));
-    in_hand.take(bytes).await.ok_or(Answer::Unavailable)
 }
 
 fn declared_headers(headers: &HeaderMap, declared: &[HeaderName]) -> Vec<(String, String)> {
