@@ -26,7 +26,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -49,6 +52,13 @@ pub struct Admin {
     /// Digest of the token, for a comparison that takes the same time whatever is presented.
     token: Option<[u8; 32]>,
     outbound: Arc<Outbound>,
+    reload: Option<mpsc::Sender<Wish>>,
+}
+
+/// Somebody wants the configuration to be read again, and waits for a sentence about what came of it.
+#[derive(Debug)]
+pub struct Wish {
+    pub done: oneshot::Sender<Result<String, String>>,
 }
 
 impl Admin {
@@ -58,6 +68,7 @@ impl Admin {
         ready: Arc<AtomicBool>,
         store: watch::Receiver<Health>,
         outbound: Arc<Outbound>,
+        reload: Option<mpsc::Sender<Wish>>,
     ) -> Self {
         let token = config.token.as_ref().map(|token| Sha256::digest(token.expose()).into());
         let writable = Gauge::default();
@@ -73,6 +84,7 @@ impl Admin {
             writable,
             token,
             outbound,
+            reload,
         }
     }
 
@@ -155,7 +167,7 @@ impl Admin {
         }
     }
 
-    /// `POST /subscribers/<name>/resume` and `POST /subscribers/<name>/replay/<event id>`.
+    /// `POST /reload`, `POST /subscribers/<name>/resume` and `POST /subscribers/<name>/replay/<event id>`.
     async fn operate(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.headers().contains_key(ORIGIN) {
             return plain(StatusCode::FORBIDDEN, "not for pages\n");
@@ -165,6 +177,7 @@ impl Admin {
         }
         let steps: Vec<_> = request.uri().path().split('/').skip(1).collect();
         let done = match steps[..] {
+            ["reload"] => return self.reload().await,
             ["subscribers", name, "resume"] => self.outbound.resume(name).await,
             ["subscribers", name, "replay", id] => match id.parse() {
                 Ok(id) => self.outbound.replay(name, id).await,
@@ -181,6 +194,20 @@ impl Admin {
                 };
                 plain(status, format!("{refused}\n"))
             }
+        }
+    }
+
+    async fn reload(&self) -> Response<Full<Bytes>> {
+        let (done, outcome) = oneshot::channel();
+        let Some(reload) = &self.reload else {
+            return plain(StatusCode::NOT_FOUND, "this gateway has no configuration file\n");
+        };
+        // The gateway is stopping when nobody listens or answers any more.
+        let asked = reload.send(Wish { done }).await.is_ok();
+        match outcome.await {
+            Ok(Ok(text)) if asked => plain(StatusCode::OK, format!("{text}\n")),
+            Ok(Err(text)) if asked => plain(StatusCode::UNPROCESSABLE_ENTITY, format!("{text}\n")),
+            _ => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping\n"),
         }
     }
 

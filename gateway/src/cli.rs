@@ -19,10 +19,14 @@ mod deliveries;
 mod demo;
 mod events;
 mod quarantine;
+mod reload;
+mod running;
 mod secret;
 mod send;
 mod serve;
 mod table;
+
+use running::Running;
 
 /// One gateway between many call providers and many consumers: receives webhooks of any provider, keeps them durably,
 /// and passes one kind of signed event on to every subscriber.
@@ -58,6 +62,8 @@ enum Command {
     Deliveries(deliveries::Args),
     /// List or show authentic webhooks that could not become events.
     Quarantine(quarantine::Args),
+    /// Have the running gateway read its configuration again.
+    Reload(reload::Args),
     /// Make secrets.
     Secret(secret::Args),
 }
@@ -92,6 +98,11 @@ impl ConfigFile {
     /// Reads where events are kept and nothing else, so that no secret is needed to see them.
     fn store(&self) -> Result<config::Store, Failure> {
         config::load_store(&self.path).map_err(Failure::Config)
+    }
+
+    /// Reads where the running gateway is asked and nothing else.
+    fn admin(&self) -> Result<config::Admin, Failure> {
+        config::load_admin(&self.path).map_err(Failure::Config)
     }
 }
 
@@ -129,6 +140,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Events(args) => events::run(args).await,
         Command::Deliveries(args) => deliveries::run(args).await,
         Command::Quarantine(args) => quarantine::run(args).await,
+        Command::Reload(args) => reload::run(args).await,
         Command::Secret(args) => secret::run(&args),
     };
     match done {

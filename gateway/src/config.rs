@@ -19,7 +19,7 @@ use std::{
 };
 
 pub use self::{
-    check::{load, load_store, parse},
+    check::{load, load_admin, load_store, parse},
     problem::{Checked, Problem, Problems, Readable, Refused, Severity},
 };
 

@@ -11,16 +11,19 @@ use std::{
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
-use tokio::time::Instant;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admin::Admin,
+    admin::{Admin, Wish},
     config::{self, Checked, Config, Limits, Problem, Problems, Refused},
-    inbound::{self, Inbound, Listener, Route, Routes},
+    inbound::{self, Certificate, Inbound, Listener, Route, Routes},
     outbound::{self, Outbound},
     plugin::{Grant, Plugins, Runtime},
-    retention,
+    retention::{self, Keep},
     store::{self, Health, Store},
 };
 
@@ -35,7 +38,8 @@ pub struct Prepared {
     pub warnings: Vec<Problem>,
     pub plugins: Plugins,
     runtime: Arc<Runtime>,
-    routes: Routes,
+    /// One for each route of the configuration, in order.
+    grants: Vec<Grant>,
 }
 
 impl Prepared {
@@ -51,16 +55,12 @@ impl Prepared {
                 let config = &checked.config;
                 let found = examine(&config.limits, &config.plugins, &config.routes, |_| true).await;
                 let (runtime, plugins, grants) = found.map_err(|problems| checked.refuse(problems))?;
-                let mut routes = Routes::default();
-                for (route, grant) in config.routes.iter().zip(grants) {
-                    routes.insert(&route.path, Route::new(route, grant, &config.server));
-                }
                 Ok(Self {
                     config: checked.config,
                     warnings: checked.warnings,
                     plugins,
                     runtime: Arc::new(runtime),
-                    routes,
+                    grants,
                 })
             }
             Err(refused) => {
@@ -70,6 +70,18 @@ impl Prepared {
                 Err(refused.refuse(found.err().unwrap_or_default()))
             }
         }
+    }
+
+    fn take_routes(&mut self, metrics: &inbound::Metrics) -> Routes {
+        let mut routes = Routes::default();
+        for (route, grant) in self.config.routes.iter().zip(self.grants.drain(..)) {
+            let (runtime, meters) = (Arc::clone(&self.runtime), metrics.of(&route.name));
+            routes.insert(
+                &route.path,
+                Route::new(route, grant, &self.config.server, runtime, meters),
+            );
+        }
+        routes
     }
 }
 
@@ -129,10 +141,18 @@ pub struct Gateway {
     rooms: CancellationToken,
     listener: TaskTracker,
     tasks: TaskTracker,
+    certificate: Certificate,
     inbound: Arc<Inbound>,
+    inbound_metrics: inbound::Metrics,
     outbound: Arc<Outbound>,
+    keep: watch::Sender<Keep>,
     store: Store,
+    /// What it was started with.
+    first: Config,
 }
+
+/// The sections of the configuration that changed and that only a start takes over.
+pub type Postponed = Vec<&'static str>;
 
 impl Gateway {
     /// Opens the store, takes the addresses and starts both roads.
@@ -140,14 +160,14 @@ impl Gateway {
     /// # Errors
     ///
     /// When the store cannot be opened, an address is taken, or a certificate does not fit; nothing is left running.
-    pub async fn start(prepared: Prepared) -> anyhow::Result<Self> {
-        let Prepared {
-            config,
-            runtime,
-            routes,
-            ..
-        } = prepared;
+    ///
+    /// Whoever asks at the admin address that the configuration be read again is passed on to `reload`, if there is one.
+    pub async fn start(mut prepared: Prepared, reload: Option<mpsc::Sender<Wish>>) -> anyhow::Result<Self> {
         let mut registry = Registry::default();
+        let inbound_metrics = inbound::Metrics::register(&mut registry);
+        let outbound_metrics = outbound::Metrics::register(&mut registry);
+        let routes = prepared.take_routes(&inbound_metrics);
+        let config = prepared.config;
         let ready = Arc::new(AtomicBool::new(false));
 
         // The sockets first: a second gateway by mistake is told so before it waits for the first one's store.
@@ -169,48 +189,37 @@ impl Gateway {
             .transpose()?;
         let store = Store::open(&config.store).await.context("failed to open the store")?;
 
-        let inbound_metrics = inbound::Metrics::register(&mut registry, &routes);
-        let outbound_metrics = outbound::Metrics::register(&mut registry);
         let (listening, rooms) = (CancellationToken::new(), CancellationToken::new());
         let (listener_task, tasks) = (TaskTracker::new(), TaskTracker::new());
-        let names: Arc<[String]> = config
-            .subscribers
-            .iter()
-            .map(|subscriber| subscriber.name.clone())
-            .collect();
+        let (keep, kept) = watch::channel(keep_for(&config));
+        let names = Arc::clone(&keep.borrow().subscribers);
         warn_of_removed(&store, &names)
             .await
             .context("failed to compare the store with the configuration")?;
-        let outbound = Outbound::start(store.clone(), config.subscribers, &outbound_metrics)
+        let outbound = Outbound::start(store.clone(), config.subscribers.clone(), &outbound_metrics)
             .await
             .context("failed to start deliveries")?;
         let outbound = Arc::new(outbound);
         let inbound = Arc::new(Inbound::new(
             config.server.clone(),
             routes,
-            runtime,
             store.clone(),
-            inbound_metrics,
+            inbound_metrics.clone(),
         ));
+        let certificate = listener.certificate();
         listener_task.spawn(listener.run(Arc::clone(&inbound), listening.clone()));
         if let Some(socket) = admin_socket {
-            tasks.spawn(
-                Admin::new(
-                    &config.admin,
-                    registry,
-                    Arc::clone(&ready),
-                    store.health(),
-                    Arc::clone(&outbound),
-                )
-                .run(socket, rooms.clone()),
+            let admin = Admin::new(
+                &config.admin,
+                registry,
+                Arc::clone(&ready),
+                store.health(),
+                Arc::clone(&outbound),
+                reload,
             );
+            tasks.spawn(admin.run(socket, rooms.clone()));
         }
-        tasks.spawn(retention::run(
-            store.clone(),
-            config.store,
-            Arc::clone(&names),
-            rooms.clone(),
-        ));
+        tasks.spawn(retention::run(store.clone(), kept, rooms.clone()));
         ready.store(true, Ordering::Release);
         tracing::info!(
             inbound = %address,
@@ -227,10 +236,63 @@ impl Gateway {
             rooms,
             listener: listener_task,
             tasks,
+            certificate,
             inbound,
+            inbound_metrics,
             outbound,
+            keep,
             store,
+            first: config,
         })
+    }
+
+    /// Goes over to another configuration: plugins, routes, subscribers, certificate and times of keeping. Webhooks and
+    /// attempts in hand end as they began, and a subscriber that did not change notices nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the certificate, a subscriber's keys or its TLS are unusable, or the store fails; nothing has changed then but,
+    /// perhaps, the certificate.
+    pub async fn reload(&self, mut prepared: Prepared) -> anyhow::Result<Postponed> {
+        let routes = prepared.take_routes(&self.inbound_metrics);
+        let config = prepared.config;
+        if let Some(tls) = &config.server.tls {
+            self.certificate.renew(tls)?;
+        }
+        let postponed = self.postponed(&config);
+        let keep = keep_for(&config);
+        warn_of_removed(&self.store, &keep.subscribers)
+            .await
+            .context("failed to compare the store with the configuration")?;
+        self.outbound
+            .serve(config.subscribers, self.grace)
+            .await
+            .context("failed to start deliveries")?;
+        self.inbound.serve(routes);
+        self.keep.send_replace(keep);
+        Ok(postponed)
+    }
+
+    fn postponed(&self, config: &Config) -> Postponed {
+        let mut server = self.first.server.clone();
+        // Each route has its own copy of these.
+        server.public_url.clone_from(&config.server.public_url);
+        server.body_bytes_max = config.server.body_bytes_max;
+        if server.tls.is_some() && config.server.tls.is_some() {
+            server.tls.clone_from(&config.server.tls);
+        }
+        let mut store = self.first.store.clone();
+        store.keep_events = config.store.keep_events;
+        store.keep_webhooks = config.store.keep_webhooks;
+        store.keep_attempts = config.store.keep_attempts;
+        [
+            ("[server]", server == config.server),
+            ("[admin]", self.first.admin == config.admin),
+            ("[store]", store == config.store),
+        ]
+        .into_iter()
+        .filter_map(|(section, same)| (!same).then_some(section))
+        .collect()
     }
 
     /// Where webhooks come in.
@@ -292,6 +354,17 @@ impl Gateway {
             tracing::error!(%error, "the store did not close cleanly; what was accepted is durable all the same");
         }
         tracing::info!("stopped");
+    }
+}
+
+fn keep_for(config: &Config) -> Keep {
+    Keep {
+        config: config.store.clone(),
+        subscribers: config
+            .subscribers
+            .iter()
+            .map(|subscriber| subscriber.name.clone())
+            .collect(),
     }
 }
 

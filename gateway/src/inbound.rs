@@ -5,6 +5,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use hyper::{Request, Response, body::Incoming};
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
@@ -12,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     config,
     event::{EventId, RawWebhook},
-    plugin::{Fault, Proof, RejectionKind, Runtime, Verdict},
+    plugin::{Fault, Proof, RejectionKind, Verdict},
     store::{Mapped, Place, Reason, Receipt, Store, Submission},
     telemetry::one_line,
 };
@@ -25,8 +26,8 @@ mod route;
 mod validate;
 
 pub use answer::Answer;
-pub use listen::Listener;
-pub use metrics::Metrics;
+pub use listen::{Certificate, Listener};
+pub use metrics::{Meters, Metrics};
 pub use route::{Route, Routes};
 pub use validate::{Invalid, SCHEMA, SCHEMA_ID, Validator};
 
@@ -40,8 +41,8 @@ const DETAIL_BYTES: usize = 1 << 10;
 #[derive(Debug)]
 pub struct Inbound {
     bounds: config::Server,
-    routes: Routes,
-    runtime: Arc<Runtime>,
+    /// Those of the configuration read last.
+    routes: ArcSwap<Routes>,
     validator: Validator,
     store: Store,
     metrics: Metrics,
@@ -51,14 +52,13 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    pub fn new(bounds: config::Server, routes: Routes, runtime: Arc<Runtime>, store: Store, metrics: Metrics) -> Self {
+    pub fn new(bounds: config::Server, routes: Routes, store: Store, metrics: Metrics) -> Self {
         let (validator, tasks) = (Validator::new(), TaskTracker::new());
         let in_hand = InHand::new(bounds.in_hand_bytes_max);
         Self {
             in_hand,
             bounds,
-            routes,
-            runtime,
+            routes: ArcSwap::from_pointee(routes),
             validator,
             store,
             metrics,
@@ -66,9 +66,15 @@ impl Inbound {
         }
     }
 
+    /// Takes webhooks by these routes from now on. Those in hand end as they began.
+    pub fn serve(&self, routes: Routes) {
+        self.routes.store(Arc::new(routes));
+    }
+
     /// Answers one request.
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<answer::Body> {
-        let received = match receive::receive(&self.routes, &self.bounds, &self.in_hand, request, peer).await {
+        let routes = self.routes.load_full();
+        let received = match receive::receive(&routes, &self.bounds, &self.in_hand, request, peer).await {
             Ok(received) => received,
             Err(refused) => {
                 self.metrics.refused(&refused);
@@ -90,10 +96,10 @@ impl Inbound {
             webhook,
             place: _place,
         } = received;
-        let verdict = self.runtime.call(&route.grant, request).await;
-        self.metrics.plugin_done(&route, started.elapsed());
+        let verdict = route.runtime.call(&route.grant, request).await;
+        route.meters.plugin_done(started.elapsed());
         let (answer, taken) = self.conclude(&route, webhook, verdict).await;
-        self.metrics.taken(&route, taken, started.elapsed());
+        route.meters.taken(taken, started.elapsed());
         answer
     }
 

@@ -5,8 +5,13 @@
 //! by [`deliver`], after [`address`] agreed; [`schedule`] says what comes after it. What a loop knows and the store does
 //! not yet is lost in a crash, and delivered again under the same `webhook-id`: at least once, in the order of each call.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+    time::Duration,
+};
 
+use tokio::{sync::Mutex, task::JoinHandle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -56,11 +61,21 @@ pub enum Error {
 /// The loops of all subscribers, running. Must be [stopped](Outbound::stop) before the store is closed.
 #[derive(Debug)]
 pub struct Outbound {
-    loops: TaskTracker,
-    followers: HashMap<String, Arc<Follower>>,
     store: Store,
+    metrics: Metrics,
+    following: RwLock<HashMap<String, Following>>,
+    /// Held by the one who changes who is followed for.
+    changing: Mutex<()>,
+    loops: TaskTracker,
     stop: CancellationToken,
     abandon: CancellationToken,
+}
+
+/// One subscriber's loop.
+#[derive(Debug)]
+struct Following {
+    follower: Arc<Follower>,
+    task: JoinHandle<()>,
 }
 
 impl Outbound {
@@ -70,11 +85,38 @@ impl Outbound {
     ///
     /// When a subscriber's keys or TLS are unusable, or the store cannot say how far it is. Nothing runs then.
     pub async fn start(store: Store, subscribers: Vec<Subscriber>, metrics: &Metrics) -> Result<Self, Error> {
-        let (stop, abandon) = (CancellationToken::new(), CancellationToken::new());
         metrics.forget_levels();
-        let mut ready = Vec::with_capacity(subscribers.len());
+        let outbound = Self {
+            store,
+            metrics: metrics.clone(),
+            following: RwLock::default(),
+            changing: Mutex::default(),
+            loops: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+        };
+        outbound.serve(subscribers, Duration::ZERO).await?;
+        Ok(outbound)
+    }
+
+    /// Delivers to these subscribers, and to no others. One that is the same as before notices nothing; one that changed,
+    /// or that is gone, begins no more attempts and has `grace` to end those under way.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Outbound::start`]. Nothing changes then.
+    pub async fn serve(&self, subscribers: Vec<Subscriber>, grace: Duration) -> Result<(), Error> {
+        let _turn = self.changing.lock().await;
+        let count = subscribers.len();
+        let mut same = HashSet::new();
+        let mut ready = Vec::new();
         for subscriber in subscribers {
             let name = subscriber.name.clone();
+            let known = self.follower(&name);
+            if known.as_ref().is_some_and(|known| known.serves(&subscriber)) {
+                same.insert(name);
+                continue;
+            }
             let signer = Signer::new(&subscriber.secrets, &subscriber.signature).map_err(|source| Error::Keys {
                 subscriber: name.clone(),
                 source,
@@ -83,46 +125,67 @@ impl Outbound {
                 subscriber: name.clone(),
                 source,
             })?;
-            let progress = store.progress(&name).await.map_err(|source| Error::Progress {
-                subscriber: name.clone(),
-                source,
-            })?;
-            if let Some(stopped) = &progress.stopped {
+            let progress = match known {
+                // It moves on until its loop ends, and is asked for then.
+                Some(_) => None,
+                None => Some(self.store.progress(&name).await.map_err(|source| Error::Progress {
+                    subscriber: name.clone(),
+                    source,
+                })?),
+            };
+            if let Some(stopped) = progress.as_ref().and_then(|progress| progress.stopped.as_ref()) {
                 warn!(subscriber = name, since = %stopped.at, reason = stopped.reason, "subscriber is stopped");
             }
-            let meters = metrics.of(&name);
             let follower = Follower::new(
                 subscriber,
-                store.clone(),
+                self.store.clone(),
                 signer,
                 courier,
-                meters,
-                stop.clone(),
-                abandon.clone(),
+                self.metrics.of(&name),
+                self.stop.child_token(),
+                self.abandon.child_token(),
             );
             ready.push((name, Arc::new(follower), progress));
         }
-        let loops = TaskTracker::new();
-        let mut followers = HashMap::with_capacity(ready.len());
-        for (name, follower, progress) in ready {
-            loops.spawn(Arc::clone(&follower).follow(progress));
-            followers.insert(name, follower);
+
+        let ended: Vec<_> = self.write().extract_if(|name, _| !same.contains(name)).collect();
+        for (_, following) in &ended {
+            following.follower.stop();
         }
-        loops.close();
-        info!(subscribers = followers.len(), "delivering");
-        Ok(Self {
-            loops,
-            followers,
-            store,
-            stop,
-            abandon,
-        })
+        let deadline = Instant::now() + grace;
+        for (name, mut following) in ended {
+            if tokio::time::timeout_at(deadline, &mut following.task).await.is_err() {
+                following.follower.abandon();
+                // It has said what was wrong.
+                let _ = following.task.await;
+            }
+            if !ready.iter().any(|(next, ..)| *next == name) {
+                self.metrics.forget(&name);
+            }
+        }
+        for (name, follower, progress) in ready {
+            let task = self.loops.spawn(Arc::clone(&follower).follow(progress));
+            self.write().insert(name, Following { follower, task });
+        }
+        info!(subscribers = count, "delivering");
+        Ok(())
+    }
+
+    fn follower(&self, subscriber: &str) -> Option<Arc<Follower>> {
+        let following = self.following.read().unwrap_or_else(PoisonError::into_inner);
+        following
+            .get(subscriber)
+            .map(|following| Arc::clone(&following.follower))
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Following>> {
+        self.following.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells that another hand changed what the store says about a subscriber, by resuming it or by putting a delivery
     /// back into its retry set. An unknown name is no subscriber of ours and left alone.
     pub fn look_again(&self, subscriber: &str) {
-        if let Some(follower) = self.followers.get(subscriber) {
+        if let Some(follower) = self.follower(subscriber) {
             follower.look_again();
         }
     }
@@ -131,6 +194,7 @@ impl Outbound {
     ///
     /// What did not end in time is attempted again after the next start.
     pub async fn stop(&self, grace: Duration) {
+        self.loops.close();
         self.stop.cancel();
         tokio::select! {
             () = self.loops.wait() => return,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -14,15 +15,24 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Between two steps of the same look.
 const STEP: Duration = Duration::from_millis(25);
 
-/// Runs until told to stop. Events that one of these subscribers still needs stay.
-pub async fn run(store: Store, config: config::Store, subscribers: Arc<[String]>, stop: CancellationToken) {
+/// For how long to keep, and for whom.
+#[derive(Debug, Clone)]
+pub struct Keep {
+    pub config: config::Store,
+    /// Events that one of these still needs stay.
+    pub subscribers: Arc<[String]>,
+}
+
+/// Runs until told to stop.
+pub async fn run(store: Store, keep: watch::Receiver<Keep>, stop: CancellationToken) {
     loop {
         let now = clock::now();
+        let Keep { config, subscribers } = keep.borrow().clone();
         let before = PruneBefore {
             events: now - config.keep_events,
             webhooks: now - config.keep_webhooks,
             attempts: now - config.keep_attempts,
-            subscribers: Arc::clone(&subscribers),
+            subscribers,
         };
         let pause = match store.prune(before).await {
             Ok(report) if report.more => STEP,

@@ -208,6 +208,32 @@ impl Gateway {
         Callfeed::run_with(&self.setup.config_path(), args).await
     }
 
+    /// Writes another configuration and has the gateway read it, as `callfeed reload` does.
+    ///
+    /// # Panics
+    ///
+    /// When the gateway takes one that is wrong.
+    pub async fn reload_with(&mut self, change: impl FnOnce(Setup) -> Setup) -> Output {
+        self.setup = change(std::mem::take(&mut self.setup));
+        let path = self.setup.write();
+        let admin = format!("http://{}", self.admin);
+        let output = self.run(&["reload", "--admin", &admin]).await;
+        match config::load(&path) {
+            Ok(read) => self.config = read.config,
+            Err(_) => assert_ne!(output.status, Some(0), "{output:?}"),
+        }
+        output
+    }
+
+    /// Asks it to read its configuration again, and does not wait.
+    ///
+    /// # Panics
+    ///
+    /// When the signal cannot be sent.
+    pub fn signal_reload(&self) {
+        self.process.signal(rustix::process::Signal::HUP);
+    }
+
     /// Every event kept, in the order of the feed, as `callfeed events list` tells.
     pub async fn feed(&self) -> Vec<Value> {
         let mut feed = Vec::new();

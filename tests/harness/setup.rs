@@ -150,6 +150,13 @@ impl Setup {
         self
     }
 
+    /// Without the routes, the subscribers and the other blocks so far.
+    #[must_use]
+    pub fn cleared(mut self) -> Self {
+        self.blocks.clear();
+        self
+    }
+
     /// Any further blocks.
     #[must_use]
     pub fn toml(mut self, text: &str) -> Self {

@@ -12,6 +12,7 @@ mod durable;
 mod filters;
 mod hang_up;
 mod order;
+mod reload;
 mod secrets;
 mod signatures;
 mod slow_senders;

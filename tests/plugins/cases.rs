@@ -333,7 +333,7 @@ async fn every_case_is_answered_over_http() {
     let prepared = Prepared::new(Ok(checked))
         .await
         .unwrap_or_else(|problems| panic!("{problems}"));
-    let gateway = Gateway::start(prepared).await.expect("it starts");
+    let gateway = Gateway::start(prepared, None).await.expect("it starts");
     let client = callfeed::simulate::client(std::time::Duration::from_secs(30)).expect("a client");
 
     let mut failures = String::new();

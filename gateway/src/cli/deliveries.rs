@@ -1,21 +1,14 @@
 //! `callfeed deliveries`.
 
-use std::time::Duration;
-
-use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{ConfigFile, Failure, say, say_foreign, table::Table};
+use super::{ConfigFile, Failure, Running, say, say_foreign, table::Table};
 use crate::{
     event::EventId,
-    simulate,
     store::{Attempt, Delivery, DeliveryState, History, Query},
 };
-
-/// How long the gateway may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was delivered to whom. `list` and `show` work while the gateway runs and while it does not; `replay` and
 /// `resume` ask the running gateway, at `admin.listen`.
@@ -49,22 +42,14 @@ enum Command {
         #[arg(long)]
         subscriber: String,
         #[command(flatten)]
-        wish: Wish,
+        running: Running,
     },
     /// Go on with a subscriber that was stopped, as by its answer 410, from where it was.
     Resume {
         subscriber: String,
         #[command(flatten)]
-        wish: Wish,
+        running: Running,
     },
-}
-
-/// A wish to the running gateway.
-#[derive(Debug, clap::Args)]
-struct Wish {
-    /// The gateway's admin address, where it is not the one of the configuration.
-    #[arg(long, value_name = "URL")]
-    admin: Option<reqwest::Url>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -135,40 +120,17 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Command::Replay { id, subscriber, wish } => {
-            ask(file, &wish, &format!("subscribers/{subscriber}/replay/{id}")).await
+        Command::Replay {
+            id,
+            subscriber,
+            running,
+        } => {
+            running
+                .ask(file, &format!("subscribers/{subscriber}/replay/{id}"))
+                .await
         }
-        Command::Resume { subscriber, wish } => ask(file, &wish, &format!("subscribers/{subscriber}/resume")).await,
+        Command::Resume { subscriber, running } => running.ask(file, &format!("subscribers/{subscriber}/resume")).await,
     }
-}
-
-/// Posts a wish to the gateway's admin address.
-async fn ask(file: &ConfigFile, wish: &Wish, path: &str) -> Result<(), Failure> {
-    let admin = file.load()?.config.admin;
-    let url = match (&wish.admin, admin.listen) {
-        (Some(url), _) => url.join(path)?,
-        (None, Some(address)) => format!("http://{address}/{path}").parse()?,
-        (None, None) => {
-            return Err(
-                anyhow::anyhow!("admin.listen is off, so a running gateway cannot be asked; turn it on").into(),
-            );
-        }
-    };
-    let mut request = simulate::client(PATIENCE)?.post(url.clone());
-    if let Some(token) = &admin.token {
-        request = request.bearer_auth(String::from_utf8_lossy(token.expose()));
-    }
-    let answer = request
-        .send()
-        .await
-        .with_context(|| format!("failed to reach the gateway at {url}; is it running?"))?;
-    let status = answer.status();
-    let text = answer.text().await.context("failed to read the answer")?;
-    if !status.is_success() {
-        return Err(anyhow::anyhow!("{}", text.trim()).into());
-    }
-    say(text.trim());
-    Ok(())
 }
 
 fn print(deliveries: &[Delivery], json: bool) {

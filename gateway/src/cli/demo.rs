@@ -90,7 +90,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let read = config::parse(&text, "demo", &|_| None, directory.path());
     let prepared = Prepared::new(read).await.map_err(Failure::Config)?;
     let config = prepared.config.clone();
-    let gateway = Gateway::start(prepared).await?;
+    let gateway = Gateway::start(prepared, None).await?;
     let tasks = TaskTracker::new();
     let arrivals = subscribe(socket, config.subscribers[0].secrets.clone(), &tasks);
 

@@ -1,12 +1,16 @@
 //! `callfeed serve`.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 use super::{ConfigFile, Failure};
 use crate::gateway::{Gateway, Prepared};
 
 /// Runs until SIGTERM or SIGINT, then finishes what is in hand within `server.grace`. A second signal ends it at once;
-/// nothing that was accepted is lost either way.
+/// nothing that was accepted is lost either way. On SIGHUP, and when `callfeed reload` asks, it reads its configuration
+/// again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -22,21 +26,60 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     for warning in &prepared.warnings {
         tracing::warn!("{warning}");
     }
-    let gateway = Gateway::start(prepared).await?;
+    let (wish, mut wishes) = mpsc::channel(1);
+    let gateway = Gateway::start(prepared, Some(wish)).await?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             broken = gateway.broken() => return Err(broken.into()),
-            // Left to the system it would end the process without a word.
-            _ = hangup.recv() => {
-                tracing::warn!("the configuration is read at start only; restart to apply changes");
-            }
+            _ = hangup.recv() => drop(reload(&args.config, &gateway).await),
+            Some(wish) = wishes.recv() => drop(wish.done.send(reload(&args.config, &gateway).await)),
         }
     }
     tokio::select! {
         () = gateway.stop() => Ok(()),
         _ = terminate.recv() => Err(anyhow::anyhow!("a second signal cut the stop short").into()),
         _ = interrupt.recv() => Err(anyhow::anyhow!("a second signal cut the stop short").into()),
+    }
+}
+
+/// Reads the file again and goes over to what it says. One that is wrong changes nothing.
+async fn reload(file: &ConfigFile, gateway: &Gateway) -> Result<String, String> {
+    let prepared = match Prepared::new(file.read()).await {
+        Ok(prepared) => prepared,
+        Err(problems) => {
+            for problem in problems.to_string().lines() {
+                tracing::error!("{problem}");
+            }
+            tracing::error!("the configuration is wrong; nothing has changed");
+            return Err(problems.to_string());
+        }
+    };
+    for warning in &prepared.warnings {
+        tracing::warn!("{warning}");
+    }
+    let (routes, subscribers) = (prepared.config.routes.len(), prepared.config.subscribers.len());
+    match gateway.reload(prepared).await {
+        Ok(postponed) if postponed.is_empty() => {
+            tracing::info!(routes, subscribers, "configuration read again");
+            Ok(format!("done: {routes} routes, {subscribers} subscribers"))
+        }
+        Ok(postponed) => {
+            let at_start = postponed.join(", ");
+            tracing::warn!(
+                routes,
+                subscribers,
+                at_start,
+                "configuration read again; some of it takes a start"
+            );
+            Ok(format!(
+                "done: {routes} routes, {subscribers} subscribers; what changed in {at_start} needs a restart of the gateway"
+            ))
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the configuration cannot be taken over");
+            Err(format!("{error:#}"))
+        }
     }
 }

@@ -61,20 +61,38 @@ pub fn load(path: &Path) -> Result<Checked, Refused> {
 ///
 /// Every problem of the file's syntax and of `[store]`, or the one that kept the file from being read.
 pub fn load_store(path: &Path) -> Result<Store, Problems> {
+    load_section(path, "store", &|_| None, store)
+}
+
+/// Reads `[admin]` alone, with the environment of this process for its token: for who asks a running gateway.
+///
+/// # Errors
+///
+/// Every problem of the file's syntax and of `[admin]`, or the one that kept the file from being read.
+pub fn load_admin(path: &Path) -> Result<Admin, Problems> {
+    load_section(path, "admin", &|name| std::env::var(name).ok(), admin)
+}
+
+fn load_section<T>(
+    path: &Path,
+    section: &'static str,
+    env: &dyn Fn(&str) -> Option<String>,
+    read: impl FnOnce(&mut Table<'_>, &Surroundings<'_>) -> T,
+) -> Result<T, Problems> {
     let file_name = path.to_string_lossy();
     let text = text_of(path).map_err(|problem| Problems::new(file_name.to_string(), vec![problem]))?;
     let around = Surroundings {
-        env: &|_| None,
+        env,
         base_dir: base_dir(path),
     };
     let document = Document::parse(&text);
-    let store = document.read_section("store", |t| store(t, &around));
+    let section = document.read_section(section, |t| read(t, &around));
     let failed = document.report().has_errors();
     let (problems, _) = document.finish();
     if failed {
         Err(Problems::new(file_name.to_string(), problems))
     } else {
-        Ok(store)
+        Ok(section)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The socket: connections, TLS, and the bounds of HTTP itself.
 
-use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,15 +36,40 @@ const CONNECTION_WINDOW: u32 = 128 << 10;
 /// Where webhooks come in, bound and ready to be run.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<watch::Receiver<TlsAcceptor>>,
+    certificate: Certificate,
     bounds: config::Server,
 }
 
-impl std::fmt::Debug for Listener {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")
             .field("socket", &self.socket)
             .finish_non_exhaustive()
+    }
+}
+
+/// The way to give a running [`Listener`] another certificate.
+#[derive(Clone, Default)]
+pub struct Certificate(Option<watch::Sender<TlsAcceptor>>);
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificate")
+    }
+}
+
+impl Certificate {
+    /// Reads the files again; connections from now on get what they say. Does nothing where there is no TLS.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read or do not fit each other; nothing changes then.
+    pub fn renew(&self, tls: &config::Tls) -> anyhow::Result<()> {
+        if let Some(certificate) = &self.0 {
+            certificate.send_replace(acceptor(&tls.certificate, &tls.key)?);
+        }
+        Ok(())
     }
 }
 
@@ -62,12 +87,22 @@ impl Listener {
                 bounds.listen
             )
         })?;
-        let tls = bounds
+        let acceptor = bounds
             .tls
             .as_ref()
             .map(|tls| acceptor(&tls.certificate, &tls.key))
             .transpose()?;
-        Ok(Self { socket, tls, bounds })
+        let (certificate, tls) = acceptor.map(watch::channel).unzip();
+        Ok(Self {
+            socket,
+            tls,
+            certificate: Certificate(certificate),
+            bounds,
+        })
+    }
+
+    pub fn certificate(&self) -> Certificate {
+        self.certificate.clone()
     }
 
     /// # Errors
@@ -104,7 +139,8 @@ impl Listener {
                 }
             };
             let watcher = graceful.watcher();
-            let (inbound, server, tls) = (Arc::clone(&inbound), Arc::clone(&server), self.tls.clone());
+            let (inbound, server) = (Arc::clone(&inbound), Arc::clone(&server));
+            let tls = self.tls.as_ref().map(|tls| tls.borrow().clone());
             let (idle, head) = (self.bounds.idle_timeout, self.bounds.header_timeout);
             connections.spawn(async move {
                 let _place = place;

@@ -1,6 +1,6 @@
 //! What the inbound road counts.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Answer, Route, Routes};
+use super::Answer;
 
 /// What became of a webhook that reached its plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,18 +71,31 @@ struct RefusedLabels {
     status: u16,
 }
 
-/// The counters of one route, found once.
+/// The counters of one route, found once so that a webhook waits for no other route.
 #[derive(Debug)]
-struct OfRoute {
+pub struct Meters {
     taken: [Counter; Taken::ALL.len()],
     accept: Histogram,
     plugin: Histogram,
 }
 
-/// Counters of the inbound road, resolved for every route when the gateway starts so that a webhook waits for no other route.
-#[derive(Debug)]
+impl Meters {
+    pub(super) fn taken(&self, taken: Taken, elapsed: Duration) {
+        self.taken[taken as usize].inc();
+        self.accept.observe(elapsed.as_secs_f64());
+    }
+
+    pub(super) fn plugin_done(&self, elapsed: Duration) {
+        self.plugin.observe(elapsed.as_secs_f64());
+    }
+}
+
+/// Counters of the inbound road.
+#[derive(Debug, Clone)]
 pub struct Metrics {
-    routes: HashMap<String, OfRoute>,
+    taken: Family<TakenLabels, Counter>,
+    accept: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    plugin: Family<RouteLabels, Histogram, fn() -> Histogram>,
     refused: Family<RefusedLabels, Counter>,
 }
 
@@ -92,60 +105,51 @@ const BUCKETS: [f64; 15] = [
 ];
 
 impl Metrics {
-    pub fn register(registry: &mut Registry, routes: &Routes) -> Self {
-        let taken = Family::<TakenLabels, Counter>::default();
-        let accept = Family::<RouteLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
-        let plugin = Family::<RouteLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
-        let refused = Family::<RefusedLabels, Counter>::default();
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            taken: Family::default(),
+            accept: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            plugin: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            refused: Family::default(),
+        };
         registry.register(
             "callfeed_webhooks",
             "Webhooks that reached their plugin, by result",
-            taken.clone(),
+            metrics.taken.clone(),
         );
         registry.register(
             "callfeed_accept_seconds",
             "From the end of the body to the answer",
-            accept.clone(),
+            metrics.accept.clone(),
         );
         registry.register(
             "callfeed_plugin_seconds",
             "Waiting for and running the plugin",
-            plugin.clone(),
+            metrics.plugin.clone(),
         );
         registry.register(
             "callfeed_refused_requests",
             "Requests refused before any plugin ran",
-            refused.clone(),
+            metrics.refused.clone(),
         );
-        let of_route = |name: &str| OfRoute {
+        metrics
+    }
+
+    pub fn of(&self, route: &str) -> Meters {
+        let labels = RouteLabels {
+            route: route.to_owned(),
+        };
+        Meters {
             taken: Taken::ALL.map(|result| {
-                taken
+                self.taken
                     .get_or_create(&TakenLabels {
-                        route: name.to_owned(),
+                        route: route.to_owned(),
                         result: result.as_str(),
                     })
                     .clone()
             }),
-            accept: accept.get_or_create(&RouteLabels { route: name.to_owned() }).clone(),
-            plugin: plugin.get_or_create(&RouteLabels { route: name.to_owned() }).clone(),
-        };
-        let routes = routes
-            .iter()
-            .map(|(_, route)| (route.name.clone(), of_route(&route.name)))
-            .collect();
-        Self { routes, refused }
-    }
-
-    pub(super) fn taken(&self, route: &Route, taken: Taken, elapsed: Duration) {
-        if let Some(of_route) = self.routes.get(&route.name) {
-            of_route.taken[taken as usize].inc();
-            of_route.accept.observe(elapsed.as_secs_f64());
-        }
-    }
-
-    pub(super) fn plugin_done(&self, route: &Route, elapsed: Duration) {
-        if let Some(of_route) = self.routes.get(&route.name) {
-            of_route.plugin.observe(elapsed.as_secs_f64());
+            accept: self.accept.get_or_create(&labels).clone(),
+            plugin: self.plugin.get_or_create(&labels).clone(),
         }
     }
 

@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::metrics::Meters;
 use crate::{
     config,
     event::RawWebhook,
-    plugin::{Grant, Proof, Rejection},
+    plugin::{Grant, Proof, Rejection, Runtime},
 };
 
 /// Strangers can cause these lines at will: one a second for each route, the others counted.
@@ -23,6 +24,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 pub struct Route {
     pub name: String,
     pub grant: Arc<Grant>,
+    /// Where its plugin runs.
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) meters: Meters,
     /// What the provider may have been told, likeliest first; at least one.
     urls: Vec<String>,
     /// `GET, POST`, for 405.
@@ -35,7 +39,13 @@ pub struct Route {
 }
 
 impl Route {
-    pub fn new(route: &config::Route, grant: Grant, server: &config::Server) -> Self {
+    pub fn new(
+        route: &config::Route,
+        grant: Grant,
+        server: &config::Server,
+        runtime: Arc<Runtime>,
+        meters: Meters,
+    ) -> Self {
         let base = server.public_url.clone().unwrap_or_else(|| {
             let scheme = if server.tls.is_some() { "https" } else { "http" };
             format!("{scheme}://{}", server.listen)
@@ -51,6 +61,8 @@ impl Route {
             methods: descriptor.methods.join(", "),
             body_bytes_max: descriptor.body_bytes_max.min(server.body_bytes_max),
             grant: Arc::new(grant),
+            runtime,
+            meters,
             faults: Quiet::default(),
             rejections: Quiet::default(),
             forms: Mutex::default(),
@@ -171,10 +183,6 @@ impl Routes {
     /// Paths are unique; the configuration was checked for that.
     pub fn insert(&mut self, path: &str, route: Route) {
         self.by_path.insert(path.to_owned(), Arc::new(route));
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Route>)> {
-        self.by_path.iter().map(|(path, route)| (path.as_str(), route))
     }
 
     /// The route that a path belongs to, and what follows the route's own path, with its slash.

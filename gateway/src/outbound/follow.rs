@@ -82,13 +82,32 @@ impl Follower {
         self.record_changed.notify_one();
     }
 
+    /// Whether it is for this subscriber as it is now, wherever in the file it stands.
+    pub(super) fn serves(&self, subscriber: &Subscriber) -> bool {
+        let line = self.subscriber.line;
+        Subscriber {
+            line,
+            ..subscriber.clone()
+        } == self.subscriber
+    }
+
+    /// Begins nothing new.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits for nothing any more.
+    pub(super) fn abandon(&self) {
+        self.abandon.cancel();
+    }
+
     fn name(&self) -> &str {
         &self.subscriber.name
     }
 
-    /// Follows the feed until told to stop. A loop that broke down starts again where its record ends.
-    pub(super) async fn follow(self: Arc<Self>, progress: Progress) {
-        let mut known = Some(progress);
+    /// Follows the feed until told to stop, from where the record says unless it is handed in. A loop that broke down starts again where its record ends.
+    pub(super) async fn follow(self: Arc<Self>, progress: Option<Progress>) {
+        let mut known = progress;
         loop {
             let progress = match known.take() {
                 Some(progress) => Ok(progress),

@@ -85,6 +85,16 @@ impl Metrics {
         self.in_flight.clear();
     }
 
+    /// One who gets nothing any more has no levels either. What was counted stays.
+    pub(super) fn forget(&self, subscriber: &str) {
+        let labels = BySubscriber {
+            subscriber: subscriber.to_owned(),
+        };
+        self.lag.remove(&labels);
+        self.waiting.remove(&labels);
+        self.in_flight.remove(&labels);
+    }
+
     /// Looks up one subscriber's metrics, once.
     pub(super) fn of(&self, subscriber: &str) -> Meters {
         let labels = BySubscriber {

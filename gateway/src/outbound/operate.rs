@@ -59,9 +59,9 @@ impl Outbound {
     }
 
     fn check(&self, subscriber: &str) -> Result<(), Refused> {
-        match self.followers.contains_key(subscriber) {
-            true => Ok(()),
-            false => Err(Refused::NoSubscriber(subscriber.to_owned())),
+        match self.follower(subscriber) {
+            Some(_) => Ok(()),
+            None => Err(Refused::NoSubscriber(subscriber.to_owned())),
         }
     }
 }
