@@ -196,7 +196,8 @@ impl Gateway {
         warn_of_removed(&store, &names)
             .await
             .context("failed to compare the store with the configuration")?;
-        let outbound = Outbound::start(store.clone(), config.subscribers.clone(), &outbound_metrics)
+        let (subscribers, keep_events) = (config.subscribers.clone(), config.store.keep_events);
+        let outbound = Outbound::start(store.clone(), subscribers, keep_events, &outbound_metrics)
             .await
             .context("failed to start deliveries")?;
         let outbound = Arc::new(outbound);

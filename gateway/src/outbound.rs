@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Mutex, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::{Mutex, Notify},
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -62,6 +66,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Outbound {
     store: Store,
+    keep_events: Duration,
     metrics: Metrics,
     following: RwLock<HashMap<String, Following>>,
     /// Held by the one who changes who is followed for.
@@ -79,15 +84,22 @@ struct Following {
 }
 
 impl Outbound {
-    /// Starts to deliver. A subscriber never seen before gets every event that is kept after this returns.
+    /// Starts to deliver what is not older than `keep_events`. A subscriber never seen before gets every event that is
+    /// kept after this returns.
     ///
     /// # Errors
     ///
     /// When a subscriber's keys or TLS are unusable, or the store cannot say how far it is. Nothing runs then.
-    pub async fn start(store: Store, subscribers: Vec<Subscriber>, metrics: &Metrics) -> Result<Self, Error> {
+    pub async fn start(
+        store: Store,
+        subscribers: Vec<Subscriber>,
+        keep_events: Duration,
+        metrics: &Metrics,
+    ) -> Result<Self, Error> {
         metrics.forget_levels();
         let outbound = Self {
             store,
+            keep_events,
             metrics: metrics.clone(),
             following: RwLock::default(),
             changing: Mutex::default(),
@@ -136,15 +148,17 @@ impl Outbound {
             if let Some(stopped) = progress.as_ref().and_then(|progress| progress.stopped.as_ref()) {
                 warn!(subscriber = name, since = %stopped.at, reason = stopped.reason, "subscriber is stopped");
             }
-            let follower = Follower::new(
+            let follower = Follower {
                 subscriber,
-                self.store.clone(),
+                keep_events: self.keep_events,
+                store: self.store.clone(),
                 signer,
                 courier,
-                self.metrics.of(&name),
-                self.stop.child_token(),
-                self.abandon.child_token(),
-            );
+                meters: self.metrics.of(&name),
+                stop: self.stop.child_token(),
+                abandon: self.abandon.child_token(),
+                record_changed: Notify::new(),
+            };
             ready.push((name, Arc::new(follower), progress));
         }
 

@@ -127,6 +127,8 @@ pub struct Waiting {
     pub seq: u64,
     /// The event's subject: deliveries of one subject go in order.
     pub subject: String,
+    /// When the event was kept. Not recorded with the delivery, but known from the event.
+    pub kept_at: Timestamp,
     /// Attempts made so far; 0 when it is held back by an earlier delivery of its subject.
     pub attempts: u32,
     pub due_at: Timestamp,

@@ -546,7 +546,7 @@ fn check_addresses(server: &Server, admin: &Admin, report: &Report) {
     }
 }
 
-/// A delivery whose event is gone cannot be tried again.
+/// A delivery whose event is older than events are kept is not tried again.
 fn check_retention<'s>(store: &Store, subscribers: impl Iterator<Item = &'s Subscriber>, report: &Report) {
     for subscriber in subscribers {
         let whole: Duration = subscriber.schedule.iter().sum();

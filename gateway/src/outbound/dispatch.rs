@@ -10,7 +10,8 @@
 //!   before anything is read again.
 //! - A settlement's cursor never passes a delivery that is neither settled nor in the retry set as recorded up to and with
 //!   that settlement. So whatever a crash forgets is read again.
-//! - No more than `waiting_max` deliveries are remembered at once, and of those only a window keeps its event in memory.
+//! - No more than `waiting_max` deliveries are remembered at once, beside those that waited ahead of the cursor when a
+//!   process ended, and of those only a window keeps its event in memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -53,6 +54,13 @@ const CURSOR_AT: u64 = 1000;
 /// repeat everything that was delivered since.
 const CURSOR_LAG_MAX: u64 = 1000;
 
+/// Deliveries given up for their age at once. Others have their turn before the next of them.
+const EXPIRE_AT_ONCE: usize = 256;
+/// One that is in flight when its time is over is looked at again after this, unless it is settled by then.
+const EXPIRE_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// How the record says that a delivery was given up for its age, where it says how an attempt ended.
+const EXPIRED: &str = "expired";
+
 /// How long to wait before a settlement that failed is tried again.
 const SETTLE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
@@ -84,6 +92,8 @@ pub struct Core {
     in_flight_max: usize,
     waiting_max: usize,
     window_max: usize,
+    /// For how long an event can be delivered.
+    keep_events: Duration,
 
     /// Everything up to and including this place was read.
     read: u64,
@@ -104,6 +114,14 @@ pub struct Core {
     /// … of which this one, the subscriber's own `Retry-After`, also stands when an attempt gets through that began before
     /// it asked.
     asked_until: Timestamp,
+    /// Deliveries whose time was over when it was looked at last, the oldest first.
+    overdue: VecDeque<u64>,
+    /// No other delivery's time is over before this.
+    overdue_next: Timestamp,
+    /// Given up for their age since it was asked last.
+    expired: u64,
+    /// In the retry set ahead of what was read: they have their turn when those before them are known.
+    waiting_ahead: BTreeMap<u64, Waiting>,
     /// Given up ahead of the cursor, and not read again yet.
     dead_ahead: BTreeSet<u64>,
     stopped: bool,
@@ -114,9 +132,12 @@ pub struct Core {
 struct Delivery {
     subject: Arc<str>,
     event: Option<Arc<Kept>>,
+    kept_at: Timestamp,
     /// Attempts that ended.
     attempts: u32,
     due_at: Timestamp,
+    /// When it was handed out last.
+    begun_at: Timestamp,
     in_flight: bool,
     /// In the retry set, on disk or about to be.
     waiting: bool,
@@ -161,8 +182,8 @@ enum Fate {
 }
 
 impl Core {
-    /// Takes up a subscriber where its record ends.
-    pub fn new(subscriber: &Subscriber, progress: Progress) -> Self {
+    /// Takes up a subscriber where its record ends. What is older than `keep_events` is not delivered any more.
+    pub fn new(subscriber: &Subscriber, keep_events: Duration, progress: Progress, now: Timestamp) -> Self {
         let mut core = Self {
             subscriber: subscriber.name.clone(),
             filter: subscriber.filter.clone(),
@@ -170,6 +191,7 @@ impl Core {
             in_flight_max: subscriber.in_flight_max.max(1),
             waiting_max: subscriber.waiting_max.max(1),
             window_max: WINDOW_MIN.max(2 * subscriber.in_flight_max),
+            keep_events,
             read: progress.cursor,
             deliveries: HashMap::new(),
             lines: HashMap::new(),
@@ -181,6 +203,10 @@ impl Core {
             failures_in_a_row: 0,
             not_before: Timestamp::MIN,
             asked_until: Timestamp::MIN,
+            overdue: VecDeque::new(),
+            overdue_next: Timestamp::MAX,
+            expired: 0,
+            waiting_ahead: BTreeMap::new(),
             dead_ahead: BTreeSet::new(),
             stopped: false,
             record: Record {
@@ -193,15 +219,15 @@ impl Core {
                 outstanding: None,
             },
         };
-        core.adopt(progress);
+        core.adopt(progress, now);
         core
     }
 
     /// Looks at the record again after an operator changed it: takes up deliveries that were put into the retry set by
-    /// another hand, and goes on, or stops, as the record says.
+    /// another hand, makes those due that were due later, and goes on, or stops, as the record says.
     ///
     /// Must not be called with a record that was read while a settlement was with the store.
-    pub fn adopt(&mut self, progress: Progress) {
+    pub fn adopt(&mut self, progress: Progress, now: Timestamp) {
         // What is in memory and not yet durable is newer than the record.
         let outstanding = self
             .record
@@ -218,16 +244,17 @@ impl Core {
         self.dead_ahead
             .extend(progress.dead_ahead.into_iter().filter(|seq| *seq > self.read));
         for waiting in progress.waiting {
-            let Waiting {
-                seq,
-                subject,
-                attempts,
-                due_at,
-            } = waiting;
-            let settled = settled.contains(&seq) || self.record.fates.contains_key(&seq);
-            if !settled && !self.deliveries.contains_key(&seq) {
-                self.enqueue(seq, &subject, None, attempts, due_at);
+            let seq = waiting.seq;
+            if seq > self.read {
+                self.waiting_ahead.insert(seq, waiting);
+            } else if self.deliveries.contains_key(&seq) {
+                self.bring_forward(seq, waiting.due_at);
+                self.set_aside_up_to(seq, now);
+            } else if !settled.contains(&seq) && !self.record.fates.contains_key(&seq) {
+                let Waiting { subject, kept_at, .. } = &waiting;
+                self.enqueue(seq, subject, *kept_at, None, waiting.attempts, waiting.due_at);
                 self.deliveries.get_mut(&seq).expect("enqueued just now").waiting = true;
+                self.set_aside_up_to(seq, now);
             }
         }
     }
@@ -235,7 +262,7 @@ impl Core {
     /// How many events to read now, after [`Core::read_to`]. None while the subscriber is stopped, or while it owes as many
     /// deliveries as it may.
     pub fn room(&self) -> usize {
-        if self.stopped || self.window_bytes >= WINDOW_BYTES {
+        if self.stopped || self.window_bytes >= WINDOW_BYTES || !self.can_record() {
             return 0;
         }
         let window = self.window_max.saturating_sub(self.window);
@@ -250,16 +277,24 @@ impl Core {
         for event in events {
             let seq = event.seq;
             self.read = self.read.max(seq);
-            if !passes(&self.filter, &event) || self.dead_ahead.remove(&seq) {
+            let waited = self.waiting_ahead.remove(&seq);
+            let is_dead = self.dead_ahead.remove(&seq);
+            if waited.is_none() && (is_dead || !passes(&self.filter, &event)) {
                 self.record.passed_since.get_or_insert(now);
-            } else if !self.deliveries.contains_key(&seq) {
-                // One that is known was in the retry set before the cursor got to it.
-                let due_at = self.schedule.first(event.kept_at, now);
-                self.enqueue(seq, &event.subject, Some(Arc::clone(&event)), 0, due_at);
-                self.open.insert(seq);
-                if self.stands_with_waiting(seq) {
-                    self.set_aside(seq, now);
-                }
+                continue;
+            }
+            let attempts = waited.as_ref().map_or(0, |waited| waited.attempts);
+            if self.kept_until(event.kept_at) <= now {
+                self.expired(seq, attempts, now);
+                continue;
+            }
+            let first = self.schedule.first(event.kept_at, now);
+            let due_at = waited.as_ref().map_or(first, |waited| waited.due_at);
+            let known = Some(Arc::clone(&event));
+            self.enqueue(seq, &event.subject, event.kept_at, known, attempts, due_at);
+            self.open.insert(seq);
+            if waited.is_some() || self.follows_waiting(seq) {
+                self.set_aside_up_to(seq, now);
             }
         }
     }
@@ -277,6 +312,7 @@ impl Core {
         self.in_flight += 1;
         let delivery = self.deliveries.get_mut(&seq).expect("what is due is not settled");
         delivery.in_flight = true;
+        delivery.begun_at = now;
         self.lines
             .get_mut(&delivery.subject)
             .expect("what is due stands in its line")
@@ -296,21 +332,25 @@ impl Core {
             request_headers,
             response,
         } = attempted;
-        if speaks_of_the_subscriber(&outcome) {
-            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-            if let Some(until) = schedule::asked_of_all(&outcome, now, chance) {
-                self.asked_until = self.asked_until.max(until);
+        match health(&outcome) {
+            Health::Failing => {
+                self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+                if let Some(until) = schedule::asked_of_all(&outcome, now, chance) {
+                    self.asked_until = self.asked_until.max(until);
+                }
+                self.not_before = self.not_before.max(self.asked_until);
+                if let Some(since_down) = self.failures_in_a_row.checked_sub(BREAK_AFTER) {
+                    let pause = DOWN_PAUSE_MIN
+                        .saturating_mul(2u32.saturating_pow(since_down))
+                        .min(DOWN_PAUSE_MAX);
+                    self.not_before = self.not_before.max(now.saturating_add(pause).unwrap_or(now));
+                }
             }
-            self.not_before = self.not_before.max(self.asked_until);
-            if let Some(since_down) = self.failures_in_a_row.checked_sub(BREAK_AFTER) {
-                let pause = DOWN_PAUSE_MIN
-                    .saturating_mul(2u32.saturating_pow(since_down))
-                    .min(DOWN_PAUSE_MAX);
-                self.not_before = self.not_before.max(now.saturating_add(pause).unwrap_or(now));
+            Health::Well => {
+                self.failures_in_a_row = 0;
+                self.not_before = self.asked_until;
             }
-        } else {
-            self.failures_in_a_row = 0;
-            self.not_before = self.asked_until;
+            Health::Unknown => {}
         }
         self.record.since.get_or_insert(now);
         self.record.attempts.push(Attempt {
@@ -355,6 +395,52 @@ impl Core {
     /// Tells that the event of a [`Due`] is no longer in the store. The delivery is dead, on record.
     pub fn lost(&mut self, due: Due, now: Timestamp) {
         self.settle(due.seq, Fate::Dead, now);
+    }
+
+    /// Gives up deliveries whose event is older than events are kept, some at a time: a subscriber that is down for good
+    /// would keep every event for ever.
+    pub fn expire(&mut self, now: Timestamp) {
+        if self.stopped {
+            return;
+        }
+        if self.overdue.is_empty() && self.overdue_next <= now {
+            self.look_for_overdue(now);
+        }
+        for _ in 0..EXPIRE_AT_ONCE {
+            if !self.can_record() {
+                return;
+            }
+            let Some(seq) = self.overdue.pop_front() else { return };
+            // It may be settled by now, and what is in flight may still arrive.
+            let Some(delivery) = self.deliveries.get(&seq).filter(|delivery| !delivery.in_flight) else {
+                continue;
+            };
+            self.due.remove(&(delivery.due_at, seq));
+            let attempts = delivery.attempts;
+            self.remove(seq);
+            self.expired(seq, attempts, now);
+        }
+    }
+
+    /// When to call [`Core::expire`]; `None` while that would do nothing.
+    pub fn expiry_due(&self) -> Option<Timestamp> {
+        if self.stopped || !self.can_record() {
+            None
+        } else if self.overdue.is_empty() {
+            Some(self.overdue_next).filter(|next| *next < Timestamp::MAX)
+        } else {
+            Some(Timestamp::MIN)
+        }
+    }
+
+    /// How many were given up for their age since this was asked last.
+    pub fn take_expired(&mut self) -> u64 {
+        std::mem::take(&mut self.expired)
+    }
+
+    /// When the oldest event was kept that is read and not settled.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.deliveries.values().map(|delivery| delivery.kept_at).min()
     }
 
     /// When a settlement should be taken; `None` while there is nothing to record, or one is with the store.
@@ -415,6 +501,7 @@ impl Core {
                     settlement.waiting.push(Waiting {
                         seq,
                         subject: delivery.subject.to_string(),
+                        kept_at: delivery.kept_at,
                         attempts: delivery.attempts,
                         due_at: delivery.due_at,
                     });
@@ -491,23 +578,103 @@ impl Core {
     }
 
     fn has_slots(&self) -> bool {
+        self.in_flight < if self.is_down() { 1 } else { self.in_flight_max } && self.can_record()
+    }
+
+    /// The disk is not too far behind.
+    fn can_record(&self) -> bool {
         let outstanding = self
             .record
             .outstanding
             .as_ref()
             .map_or(0, |it| it.settlement.attempts.len());
-        self.in_flight < if self.is_down() { 1 } else { self.in_flight_max }
-            && self.record.attempts.len() + outstanding + self.in_flight < RECORD_MAX
+        self.record.attempts.len() + outstanding + self.in_flight < RECORD_MAX
+    }
+
+    fn kept_until(&self, kept_at: Timestamp) -> Timestamp {
+        kept_at.saturating_add(self.keep_events).unwrap_or(Timestamp::MAX)
+    }
+
+    fn look_for_overdue(&mut self, now: Timestamp) {
+        self.overdue_next = Timestamp::MAX;
+        for (seq, delivery) in &self.deliveries {
+            let until = self.kept_until(delivery.kept_at);
+            if until > now {
+                self.overdue_next = self.overdue_next.min(until);
+            } else if delivery.in_flight {
+                let again = now.saturating_add(EXPIRE_AGAIN).unwrap_or(now);
+                self.overdue_next = self.overdue_next.min(again);
+            } else {
+                self.overdue.push_back(*seq);
+            }
+        }
+        self.overdue.make_contiguous().sort_unstable();
+    }
+
+    /// Records that a delivery after so many attempts was given up for its age.
+    fn expired(&mut self, seq: u64, attempts: u32, now: Timestamp) {
+        self.record.attempts.push(Attempt {
+            seq,
+            number: attempts + 1,
+            at: now,
+            duration: Duration::ZERO,
+            status: None,
+            outcome: EXPIRED.to_owned(),
+            request_headers: String::new(),
+            response: "given up without another attempt: the event is older than store.keep_events".to_owned(),
+        });
+        self.record.fates.insert(seq, Fate::Dead);
+        self.record.since.get_or_insert(now);
+        self.expired += 1;
+    }
+
+    /// Makes a delivery due as early as another hand wrote into the record.
+    fn bring_forward(&mut self, seq: u64, due_at: Timestamp) {
+        let delivery = self.deliveries.get_mut(&seq).expect("asked of what is not settled");
+        // A time before its last attempt is what the record said until then.
+        let is_new = due_at < delivery.due_at && delivery.begun_at < due_at;
+        if is_new && !delivery.in_flight {
+            self.due.remove(&(delivery.due_at, seq));
+            delivery.due_at = due_at;
+            let subject = Arc::clone(&delivery.subject);
+            self.arm(&subject);
+        }
+    }
+
+    /// Moves a delivery and all before it of its subject into the retry set, as far as they are not there.
+    fn set_aside_up_to(&mut self, seq: u64, now: Timestamp) {
+        let seqs = &self.lines[&self.deliveries[&seq].subject].seqs;
+        let place = seqs.partition_point(|other| *other <= seq);
+        let mut open = Vec::new();
+        for other in seqs.range(..place).rev() {
+            if !self.deliveries[other].waiting {
+                open.push(*other);
+            } else if *other != seq {
+                // All before one that waits wait already.
+                break;
+            }
+        }
+        for other in open {
+            self.set_aside(other, now);
+        }
     }
 
     /// Puts a delivery into its line.
-    fn enqueue(&mut self, seq: u64, subject: &str, event: Option<Arc<Kept>>, attempts: u32, due_at: Timestamp) {
+    fn enqueue(
+        &mut self,
+        seq: u64,
+        subject: &str,
+        kept_at: Timestamp,
+        event: Option<Arc<Kept>>,
+        attempts: u32,
+        due_at: Timestamp,
+    ) {
         let subject = match self.lines.get_key_value(subject) {
             Some((subject, _)) => Arc::clone(subject),
             None => Arc::from(subject),
         };
         let line = self.lines.entry(Arc::clone(&subject)).or_default();
-        // Nearly always the end. After a crash, what is read again belongs before what waits.
+        // Nearly always the end; what is replayed may belong before others.
         let place = line.seqs.partition_point(|other| *other < seq);
         if place == 0
             && !line.in_flight
@@ -523,12 +690,15 @@ impl Core {
         let delivery = Delivery {
             subject: Arc::clone(&subject),
             event,
+            kept_at,
             attempts,
             due_at,
+            begun_at: Timestamp::MIN,
             in_flight: false,
             waiting: false,
         };
         self.deliveries.insert(seq, delivery);
+        self.overdue_next = self.overdue_next.min(self.kept_until(kept_at));
         if place == 0 {
             self.arm(&subject);
         }
@@ -544,15 +714,12 @@ impl Core {
         }
     }
 
-    /// Whether the one before it or behind it waits.
-    fn stands_with_waiting(&self, seq: u64) -> bool {
-        let seqs = &self.lines[&self.deliveries[&seq].subject].seqs;
-        let place = seqs.partition_point(|other| *other < seq);
-        [place.checked_sub(1), place.checked_add(1)]
-            .into_iter()
-            .flatten()
-            .filter_map(|place| seqs.get(place))
-            .any(|other| self.deliveries[other].waiting)
+    /// Whether the one before the last of its line waits.
+    fn follows_waiting(&self, last: u64) -> bool {
+        let seqs = &self.lines[&self.deliveries[&last].subject].seqs;
+        seqs.iter()
+            .nth_back(1)
+            .is_some_and(|other| self.deliveries[other].waiting)
     }
 
     /// Moves a delivery into the retry set. Its event leaves the memory and is fetched again when it is due.
@@ -606,21 +773,26 @@ impl Core {
 
     fn settle(&mut self, seq: u64, fate: Fate, now: Timestamp) {
         self.land(seq);
-        let delivery = self.deliveries.remove(&seq).expect("what was in flight is not settled");
+        let waited = self.remove(seq).waiting;
+        // The cursor says of all others that they are delivered.
+        if waited || fate == Fate::Dead {
+            self.record.fates.insert(seq, fate);
+        }
+        self.record.since.get_or_insert(now);
+    }
+
+    /// Takes a delivery that is not in flight out of its line, and makes the next one due.
+    fn remove(&mut self, seq: u64) -> Delivery {
+        let delivery = self.deliveries.remove(&seq).expect("removed is what is not settled");
         if let Some(event) = &delivery.event {
             self.window -= 1;
             self.window_bytes -= event.json.len();
         }
         self.open.remove(&seq);
-        // The cursor says of all others that they are delivered.
-        if delivery.waiting || fate == Fate::Dead {
-            self.record.fates.insert(seq, fate);
-        }
-        self.record.since.get_or_insert(now);
         let line = self
             .lines
             .get_mut(&delivery.subject)
-            .expect("what was in flight stands in its line");
+            .expect("what is not settled stands in its line");
         match line.seqs.front() {
             Some(first) if *first == seq => drop(line.seqs.pop_front()),
             _ => line.seqs.retain(|other| *other != seq),
@@ -630,6 +802,7 @@ impl Core {
         } else {
             self.arm(&delivery.subject);
         }
+        delivery
     }
 
     /// Puts a failed delivery off, and those of its subject behind it with it.
@@ -657,16 +830,34 @@ impl Core {
     }
 }
 
-/// Whether a failure says something about the subscriber. One that answers 4xx is there, and it is the event it does not
-/// like; but 408 and 429 are what an overloaded one says.
-fn speaks_of_the_subscriber(outcome: &Outcome) -> bool {
+/// What an outcome says about the subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    /// It is there, whatever it thinks of the event.
+    Well,
+    Failing,
+    Unknown,
+}
+
+/// One that answers 4xx is there, and it is the event it does not like; but 408 and 429 are what an overloaded one says.
+fn health(outcome: &Outcome) -> Health {
     match outcome {
-        Outcome::Delivered { status: _ } | Outcome::Gone => false,
-        Outcome::Failed(failure) => match failure.reason {
-            Reason::Status => !matches!(failure.status, Some(400..=407 | 409..=428 | 430..=499)),
-            Reason::Redirect | Reason::Timeout | Reason::Connect | Reason::Tls | Reason::Dns | Reason::Closed => true,
-            Reason::RefusedAddress => true,
-            Reason::Internal => false,
+        Outcome::Delivered { status: _ } | Outcome::Gone => Health::Well,
+        Outcome::Failed(failure) => match (failure.reason, failure.status) {
+            (Reason::Status, Some(400..=407 | 409..=428 | 430..=499)) => Health::Well,
+            (
+                Reason::Status
+                | Reason::Redirect
+                | Reason::Timeout
+                | Reason::Connect
+                | Reason::Tls
+                | Reason::Dns
+                | Reason::Closed
+                | Reason::RefusedAddress,
+                _,
+            ) => Health::Failing,
+            // It was never asked.
+            (Reason::Internal, _) => Health::Unknown,
         },
     }
 }
@@ -703,7 +894,7 @@ mod tests {
     use super::{
         super::{
             deliver::Failure,
-            tests::{event, subscriber},
+            tests::{self, subscriber},
         },
         *,
     };
@@ -725,8 +916,32 @@ mod tests {
         subscriber
     }
 
+    const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
     fn fresh(subscriber: &Subscriber) -> Core {
-        Core::new(subscriber, Progress::default())
+        resumed(subscriber, Progress::default())
+    }
+
+    fn resumed(subscriber: &Subscriber, progress: Progress) -> Core {
+        Core::new(subscriber, KEEP, progress, at(0))
+    }
+
+    fn waits(seq: u64, subject: &str, attempts: u32, due_at: Timestamp) -> Waiting {
+        Waiting {
+            seq,
+            subject: subject.to_owned(),
+            kept_at: at(0),
+            attempts,
+            due_at,
+        }
+    }
+
+    /// Kept just before the story begins.
+    fn event(seq: u64, subject: &str) -> Kept {
+        Kept {
+            kept_at: at(-1),
+            ..tests::event(seq, subject)
+        }
     }
 
     fn events(subjects: &[&str]) -> Vec<Arc<Kept>> {
@@ -985,13 +1200,13 @@ mod tests {
             waiting: settlement.waiting,
             ..Progress::default()
         };
-        core.adopt(progress);
+        core.adopt(progress, at(1));
         assert_eq!(seqs(&due(&mut core, at(1))), [3, 1]);
     }
 
     #[test]
     fn a_replayed_delivery_is_taken_up_in_its_place() {
-        let mut core = Core::new(
+        let mut core = resumed(
             &config(&[0, 5]),
             Progress {
                 cursor: 9,
@@ -1001,17 +1216,14 @@ mod tests {
         core.feed(vec![Arc::new(event(10, "a")), Arc::new(event(11, "a"))], at(0));
         let running = core.next(at(0)).unwrap();
         assert_eq!(running.seq, 10);
-        let replayed = Waiting {
-            seq: 3,
-            subject: "a".into(),
-            attempts: 0,
-            due_at: at(0),
-        };
-        core.adopt(Progress {
-            cursor: 9,
-            waiting: vec![replayed],
-            ..Progress::default()
-        });
+        core.adopt(
+            Progress {
+                cursor: 9,
+                waiting: vec![waits(3, "a", 0, at(0))],
+                ..Progress::default()
+            },
+            at(0),
+        );
         assert!(core.next(at(0)).is_none());
         end(&mut core, running, delivered(), at(0));
         for seq in [3, 11] {
@@ -1073,7 +1285,7 @@ mod tests {
 
     #[test]
     fn what_was_given_up_ahead_of_the_cursor_is_not_begun_anew() {
-        let mut core = Core::new(
+        let mut core = resumed(
             &config(&[0, 5]),
             Progress {
                 dead_ahead: vec![2],
@@ -1089,12 +1301,13 @@ mod tests {
         let config = config(&[0, 5]);
         let mut core = fresh(&config);
         core.window_max = 4;
-        core.feed(events(&["b", "a", "c", "a"]), at(0));
+        let kept = events(&["b", "a", "c", "a"]);
+        core.feed(kept.clone(), at(0));
         let first = due(&mut core, at(0));
         assert_eq!(seqs(&first), [1, 2, 3]);
         let settlement = settle(&mut core, at(1));
         drop(first);
-        let mut core = Core::new(
+        let mut core = resumed(
             &config,
             Progress {
                 cursor: settlement.cursor,
@@ -1102,7 +1315,9 @@ mod tests {
                 ..Progress::default()
             },
         );
-        assert_eq!(seqs(&due(&mut core, at(1))), [2]);
+        assert!(core.next(at(1)).is_none(), "not before those before it are known");
+        core.feed(kept, at(1));
+        assert_eq!(seqs(&due(&mut core, at(1))), [1, 2, 3]);
     }
 
     #[test]
@@ -1126,11 +1341,172 @@ mod tests {
     #[test]
     fn an_event_it_does_not_like_says_nothing_of_the_subscriber() {
         for status in [400, 404, 422] {
-            assert!(!speaks_of_the_subscriber(&failed(status, None).outcome), "{status}");
+            assert_eq!(health(&failed(status, None).outcome), Health::Well, "{status}");
         }
         for status in [101, 408, 429, 500, 503] {
-            assert!(speaks_of_the_subscriber(&failed(status, None).outcome), "{status}");
+            assert_eq!(health(&failed(status, None).outcome), Health::Failing, "{status}");
         }
+    }
+
+    #[test]
+    fn a_fault_of_ours_says_nothing_of_the_subscriber() {
+        let mut core = fresh(&config(&[0, 5, 5]));
+        let subjects: Vec<String> = (0..100).map(|i| i.to_string()).collect();
+        core.feed(events(&subjects.iter().map(String::as_str).collect::<Vec<_>>()), at(0));
+        for _ in 0..BREAK_AFTER {
+            let due = core.next(at(0)).unwrap();
+            end(&mut core, due, failed(503, None), at(0));
+        }
+        assert!(core.is_down());
+        let probe = core.next(at(1)).unwrap();
+        end(&mut core, probe, attempted(Outcome::failed(Reason::Internal)), at(1));
+        assert!(core.is_down(), "a subscriber that was not asked is not back");
+        assert_eq!(core.failures_in_a_row, BREAK_AFTER, "nor has it failed once more");
+    }
+
+    /// Fails with a pause of 300 seconds to follow, at second 5.
+    fn failed_twice() -> Core {
+        let mut core = fresh(&config(&[0, 5, 300, 300]));
+        core.feed(events(&["a"]), at(0));
+        for second in [0, 5] {
+            let due = core.next(at(second)).unwrap();
+            end(&mut core, due, failed(500, None), at(second));
+        }
+        assert_eq!(core.attempt_due(), Some(at(305)));
+        core
+    }
+
+    #[test]
+    fn a_replay_of_what_waits_makes_it_due() {
+        let mut core = failed_twice();
+        settle(&mut core, at(6));
+        let replayed = Progress {
+            cursor: 1,
+            waiting: vec![waits(1, "a", 2, at(10))],
+            ..Progress::default()
+        };
+        core.adopt(replayed, at(11));
+        let due = core.next(at(11)).expect("it is due now");
+        assert_eq!((due.seq, due.number), (1, 3));
+        assert!(core.next(at(400)).is_none(), "and only once");
+        end(&mut core, due, delivered(), at(11));
+        assert_eq!(settle(&mut core, at(12)).delivered, [1]);
+        assert_eq!(core.attempt_due(), None);
+    }
+
+    #[test]
+    fn a_record_older_than_the_last_attempt_makes_nothing_due() {
+        let mut core = failed_twice();
+        let stale = Progress {
+            waiting: vec![waits(1, "a", 1, at(5))],
+            ..Progress::default()
+        };
+        core.adopt(stale, at(6));
+        assert_eq!(core.attempt_due(), Some(at(305)));
+    }
+
+    #[test]
+    fn a_replay_of_what_is_not_in_the_retry_set_leaves_nothing_behind() {
+        let replayed = |seq, subject| Progress {
+            waiting: vec![waits(seq, subject, 0, at(1))],
+            ..Progress::default()
+        };
+        // In flight, and open behind one that is in flight.
+        for seq in [1, 2] {
+            let mut core = fresh(&config(&[0, 5]));
+            core.feed(events(&["a", "a", "b"]), at(0));
+            let first = core.next(at(0)).unwrap();
+            core.adopt(replayed(seq, "a"), at(1));
+            // After a crash the second must not come before the first, so that waits too.
+            assert_eq!((core.waiting(), core.cursor()), (seq as usize, seq));
+            end(&mut core, first, delivered(), at(1));
+            for due in due(&mut core, at(1)) {
+                end(&mut core, due, delivered(), at(1));
+            }
+            let settlement = settle(&mut core, at(2));
+            assert_eq!(settlement.cursor, 3);
+            assert_eq!(settlement.delivered, (1..=seq).collect::<Vec<_>>());
+            assert!(core.next(at(400)).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_is_given_up_on_record() {
+        let mut core = fresh(&config(&[0, 5]));
+        core.keep_events = Duration::from_secs(100);
+        let mut events = events(&["a", "a", "b", "c"]);
+        for (event, kept) in events.iter_mut().zip([0, 10, 0, 50]) {
+            Arc::make_mut(event).kept_at = at(kept);
+        }
+        core.feed(events, at(50));
+        let mut first = due(&mut core, at(50));
+        assert_eq!(seqs(&first), [1, 3, 4]);
+        let (one, in_flight) = (first.remove(0), first.remove(0));
+        end(&mut core, one, failed(500, None), at(50));
+        assert_eq!((core.expiry_due(), core.oldest()), (Some(at(100)), Some(at(0))));
+        core.expire(at(99));
+        assert_eq!(core.take_expired(), 0);
+
+        core.expire(at(100));
+        assert_eq!(core.take_expired(), 1);
+        let settlement = settle(&mut core, at(100));
+        assert_eq!((settlement.dead, settlement.waiting[0].seq), (vec![1], 2));
+        let last = settlement.attempts.last().unwrap();
+        assert_eq!((last.seq, last.number, last.status), (1, 2, None));
+        assert_eq!((last.outcome.as_str(), last.at), (EXPIRED, at(100)));
+        // The one behind it has its turn, and is given up when its time comes.
+        assert_eq!(core.attempt_due(), Some(at(10)));
+        core.expire(at(110));
+        assert_eq!(settle(&mut core, at(110)).dead, [2]);
+        assert_eq!(core.attempt_due(), None);
+
+        // What is in flight may still arrive; if it does not, its time is over.
+        end(&mut core, in_flight, failed(500, None), at(120));
+        core.expire(core.expiry_due().unwrap());
+        assert_eq!(core.take_expired(), 2);
+        assert_eq!(core.next(at(1000)).map(|due| due.seq), None);
+    }
+
+    #[test]
+    fn what_is_read_too_late_is_given_up_on_record() {
+        let mut core = fresh(&config(&[0, 5]));
+        core.feed(events(&["a", "a"]), at(0) + KEEP);
+        assert!(core.next(at(0) + KEEP).is_none());
+        assert_eq!(core.take_expired(), 2);
+        let settlement = settle(&mut core, at(0) + KEEP);
+        assert_eq!((settlement.cursor, settlement.dead), (2, vec![1, 2]));
+        assert!(settlement.attempts.iter().all(|attempt| attempt.outcome == EXPIRED));
+    }
+
+    #[test]
+    fn a_large_backlog_is_given_up_in_small_steps() {
+        const COUNT: u64 = 10_000;
+        let waiting = (1..=COUNT).map(|seq| waits(seq, "a", 1, at(seq as i64))).collect();
+        let mut core = resumed(
+            &config(&[0, 5]),
+            Progress {
+                cursor: COUNT,
+                waiting,
+                ..Progress::default()
+            },
+        );
+        let now = at(0) + KEEP;
+        let (mut given_up, mut steps) = (0, 0);
+        while core.expiry_due().is_some_and(|at| at <= now) {
+            while core.expiry_due().is_some_and(|at| at <= now) {
+                core.expire(now);
+                let step = core.take_expired();
+                assert!(step <= EXPIRE_AT_ONCE as u64);
+                given_up += step;
+                steps += 1;
+            }
+            // The disk is behind, or nothing is left.
+            let settlement = settle(&mut core, now);
+            assert!(settlement.dead.len() <= RECORD_MAX);
+        }
+        assert_eq!(given_up, COUNT);
+        assert!(steps >= COUNT as usize / EXPIRE_AT_ONCE);
+        assert_eq!((core.waiting(), core.oldest(), core.expiry_due()), (0, None, None));
     }
 
     #[test]
@@ -1190,6 +1566,7 @@ mod tests {
         dice: Dice,
         now: Timestamp,
         config: Subscriber,
+        keep: Duration,
         feed: Vec<Arc<Kept>>,
         /// What the disk knows.
         disk: Progress,
@@ -1214,12 +1591,19 @@ mod tests {
             if dice.roll(2) == 0 {
                 config.filter.types = vec![Pattern::Prefix("call.".into())];
             }
-            let mut core = fresh(&config);
+            // Long for one half of the worlds, and shorter than many an outage for the other.
+            let keep = if dice.roll(2) == 0 {
+                KEEP
+            } else {
+                Duration::from_secs(100)
+            };
+            let mut core = Core::new(&config, keep, Progress::default(), at(0));
             core.window_max = WINDOW;
             Self {
                 now: at(0),
                 core,
                 config,
+                keep,
                 feed: Vec::new(),
                 disk: Progress::default(),
                 dead: BTreeSet::new(),
@@ -1343,7 +1727,7 @@ mod tests {
             assert!(settlement.delivered.iter().all(|seq| self.had.contains(seq)));
             self.dead.extend(settlement.dead);
             self.disk.stopped = settlement.stopped.or(self.disk.stopped.take());
-            assert!(self.disk.waiting.len() <= self.config.waiting_max);
+            assert!(self.disk.waiting.len() <= 2 * self.config.waiting_max);
             for event in self.wanted(self.disk.cursor) {
                 let kept = self.had.contains(&event.seq)
                     || self.dead.contains(&event.seq)
@@ -1363,21 +1747,45 @@ mod tests {
             self.not_before.clear();
             self.held_until = self.now;
             let dead_ahead = self.dead.range(self.disk.cursor + 1..).copied().collect();
-            self.core = Core::new(
-                &self.config,
-                Progress {
-                    dead_ahead,
-                    ..self.disk.clone()
-                },
-            );
+            let progress = Progress {
+                dead_ahead,
+                ..self.disk.clone()
+            };
+            self.core = Core::new(&self.config, self.keep, progress, self.now);
             self.core.window_max = WINDOW;
         }
 
         /// An operator lets a stopped subscriber go on.
         fn resume(&mut self) {
             if self.settling.is_none() && self.disk.stopped.take().is_some() {
-                self.core.adopt(self.disk.clone());
+                self.core.adopt(self.disk.clone(), self.now);
             }
+        }
+
+        /// An operator wants one of those that are owed at once.
+        fn replay(&mut self) {
+            let owed: Vec<u64> = self.core.deliveries.keys().copied().collect();
+            if self.settling.is_some() || owed.is_empty() {
+                return;
+            }
+            let seq = owed[self.dice.roll(owed.len() as u64) as usize];
+            let event = &self.feed[seq as usize - 1];
+            let before = self.disk.waiting.iter().position(|waiting| waiting.seq == seq);
+            let attempts = before.map_or(0, |place| self.disk.waiting.remove(place).attempts);
+            self.disk.waiting.push(Waiting {
+                seq,
+                subject: event.subject.clone(),
+                kept_at: event.kept_at,
+                attempts,
+                due_at: self.now,
+            });
+            self.core.adopt(self.disk.clone(), self.now);
+            assert!(self.core.deliveries[&seq].waiting);
+            self.not_before.remove(&seq);
+        }
+
+        fn expire(&mut self) {
+            self.core.expire(self.now);
         }
 
         fn read(&mut self) {
@@ -1385,7 +1793,7 @@ mod tests {
             let after = self.core.read_to() as usize;
             let events = self.feed[after..].iter().take(room).cloned().collect();
             self.core.feed(events, self.now);
-            assert!(self.core.deliveries.len() <= self.config.waiting_max);
+            assert!(self.core.deliveries.len() <= 2 * self.config.waiting_max);
         }
 
         fn step(&mut self, healthy: bool) {
@@ -1396,6 +1804,8 @@ mod tests {
                 75..90 => self.settle(),
                 90 if !healthy => self.crash(),
                 91 => self.resume(),
+                92 => self.replay(),
+                93..95 => self.expire(),
                 _ => self.now += Duration::from_millis(self.dice.roll(8000)),
             }
         }

@@ -34,18 +34,22 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How often a loop that cannot read, and so does not watch the feed's head, measures how far it is behind.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
+/// How often it is said again that a subscriber is down, or that deliveries were given up for their age.
+const SAY_AGAIN: Duration = Duration::from_secs(10 * 60);
+
 /// What following takes. Shared by the loop and its attempts.
 pub(super) struct Follower {
-    subscriber: Subscriber,
-    store: Store,
-    signer: Signer,
-    courier: Courier,
-    meters: Meters,
+    pub(super) subscriber: Subscriber,
+    pub(super) keep_events: Duration,
+    pub(super) store: Store,
+    pub(super) signer: Signer,
+    pub(super) courier: Courier,
+    pub(super) meters: Meters,
     /// Begin nothing new.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     /// Wait for nothing any more.
-    abandon: CancellationToken,
-    record_changed: Notify,
+    pub(super) abandon: CancellationToken,
+    pub(super) record_changed: Notify,
 }
 
 impl fmt::Debug for Follower {
@@ -57,27 +61,6 @@ impl fmt::Debug for Follower {
 }
 
 impl Follower {
-    pub(super) fn new(
-        subscriber: Subscriber,
-        store: Store,
-        signer: Signer,
-        courier: Courier,
-        meters: Meters,
-        stop: CancellationToken,
-        abandon: CancellationToken,
-    ) -> Self {
-        Self {
-            subscriber,
-            store,
-            signer,
-            courier,
-            meters,
-            stop,
-            abandon,
-            record_changed: Notify::new(),
-        }
-    }
-
     pub(super) fn look_again(&self) {
         self.record_changed.notify_one();
     }
@@ -179,6 +162,12 @@ struct Loop {
     /// The record has to be looked up.
     look_again: bool,
     was_down: bool,
+    /// When to say again that it is down.
+    say_down: Timestamp,
+    /// Given up for their age, and not said yet.
+    expired: u64,
+    /// When to say of more.
+    say_expired: Timestamp,
     /// It was said that reading has stopped.
     was_full: bool,
 }
@@ -205,7 +194,7 @@ enum Recording {
 impl Loop {
     fn new(with: Arc<Follower>, progress: Progress) -> Self {
         Self {
-            core: Core::new(&with.subscriber, progress),
+            core: Core::new(&with.subscriber, with.keep_events, progress, clock::now()),
             head: with.store.head(),
             tasks: JoinSet::new(),
             attempts: HashMap::new(),
@@ -213,6 +202,9 @@ impl Loop {
             recording: Recording::Ready,
             look_again: false,
             was_down: false,
+            say_down: Timestamp::MIN,
+            expired: 0,
+            say_expired: Timestamp::MIN,
             was_full: false,
             with,
         }
@@ -222,11 +214,12 @@ impl Loop {
         loop {
             let now = clock::now();
             if !self.is_stopping() {
+                self.core.expire(now);
                 self.attempt(now);
                 self.read(now);
             }
             self.record(now);
-            self.measure();
+            self.measure(now);
             if self.is_over() {
                 return;
             }
@@ -279,21 +272,34 @@ impl Loop {
         }
     }
 
-    fn measure(&mut self) {
+    fn measure(&mut self, now: Timestamp) {
         let lag = self.head.borrow().saturating_sub(self.core.cursor());
         self.with.meters.levels(lag, self.core.waiting(), self.core.in_flight());
+        let subscriber = self.with.name();
         let is_down = self.core.is_down();
-        if is_down != self.was_down {
-            self.was_down = is_down;
-            let subscriber = self.with.name();
-            if is_down {
-                warn!(
-                    subscriber,
-                    "subscriber is down: one attempt at a time, with pauses, until one gets through"
-                );
-            } else {
-                info!(subscriber, "subscriber is back");
-            }
+        if is_down && (!self.was_down || self.say_down <= now) {
+            self.say_down = after(now, SAY_AGAIN);
+            let oldest = self.core.oldest().unwrap_or(now).min(now);
+            warn!(
+                subscriber,
+                oldest_undelivered = %format_args!("{:#}", now.duration_since(oldest)),
+                "subscriber is down: one attempt at a time, with pauses, until one gets through"
+            );
+        } else if self.was_down && !is_down {
+            info!(subscriber, "subscriber is back");
+        }
+        self.was_down = is_down;
+        let expired = self.core.take_expired();
+        self.with.meters.expired(expired);
+        self.expired += expired;
+        if self.expired > 0 && (self.say_expired <= now || self.is_stopping()) {
+            self.say_expired = after(now, SAY_AGAIN);
+            warn!(
+                subscriber,
+                deliveries = self.expired,
+                "older than store.keep_events and never delivered: given up, dead"
+            );
+            self.expired = 0;
         }
         // Said once: at the bound, each delivery that is settled makes room for one more.
         if self.core.is_full() && !self.was_full {
@@ -360,10 +366,17 @@ impl Loop {
             Reading::Ready if !self.watches_head() => Some(after(now, MEASURE_EVERY)),
             Reading::Ready | Reading::UnderWay | Reading::Closed => None,
         };
-        [self.core.attempt_due(), recording, reading]
-            .into_iter()
-            .flatten()
-            .min()
+        let saying = (self.expired > 0).then_some(self.say_expired);
+        [
+            self.core.attempt_due(),
+            self.core.expiry_due(),
+            recording,
+            reading,
+            saying,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn happened(&mut self, happened: Result<(task::Id, Happened), JoinError>) {
@@ -385,7 +398,7 @@ impl Loop {
                 }
                 (Happened::Read(read), None) => self.was_read(read, now),
                 (Happened::Recorded(recorded), None) => self.was_recorded(recorded, now),
-                (Happened::LookedUp(progress), None) => self.was_looked_up(progress),
+                (Happened::LookedUp(progress), None) => self.was_looked_up(progress, now),
                 (Happened::Ended { .. } | Happened::Unread(_) | Happened::Lost, None)
                 | (Happened::Read(_) | Happened::Recorded(_) | Happened::LookedUp(_), Some(_)) => {
                     unreachable!("attempts, and only attempts, are listed")
@@ -459,10 +472,10 @@ impl Loop {
         }
     }
 
-    fn was_looked_up(&mut self, progress: Result<Progress, store::Error>) {
+    fn was_looked_up(&mut self, progress: Result<Progress, store::Error>, now: Timestamp) {
         self.recording = Recording::Ready;
         match progress {
-            Ok(progress) => self.core.adopt(progress),
+            Ok(progress) => self.core.adopt(progress, now),
             Err(error) => warn!(subscriber = self.with.name(), %error, "failed to look up the subscriber's record"),
         }
     }

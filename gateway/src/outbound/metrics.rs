@@ -35,7 +35,7 @@ impl Metrics {
     /// Makes the metrics known to the registry:
     ///
     /// - `callfeed_deliveries_total{subscriber,outcome}`: attempts that ended, by what followed: `delivered`, `retried`,
-    ///   `dead`, `stopped`
+    ///   `dead`, `stopped`; and deliveries that were given up without one, `expired`
     /// - `callfeed_delivery_seconds{subscriber}`: how long an attempt took, from dialling to the end of the answer
     /// - `callfeed_lag_events{subscriber}`: the feed's head less the cursor
     /// - `callfeed_waiting{subscriber}`: deliveries in the retry set
@@ -111,6 +111,7 @@ impl Metrics {
             retried: ended("retried"),
             dead: ended("dead"),
             stopped: ended("stopped"),
+            expired: ended("expired"),
             seconds: self.seconds.get_or_create_owned(&labels),
             lag: self.lag.get_or_create_owned(&labels),
             waiting: self.waiting.get_or_create_owned(&labels),
@@ -126,6 +127,7 @@ pub(super) struct Meters {
     retried: Counter,
     dead: Counter,
     stopped: Counter,
+    expired: Counter,
     seconds: Histogram,
     lag: Gauge,
     waiting: Gauge,
@@ -141,6 +143,10 @@ impl Meters {
             NextStep::Dead => self.dead.inc(),
             NextStep::Stop => self.stopped.inc(),
         };
+    }
+
+    pub(super) fn expired(&self, count: u64) {
+        self.expired.inc_by(count);
     }
 
     pub(super) fn levels(&self, lag: u64, waiting: usize, in_flight: usize) {

@@ -45,6 +45,7 @@ impl Outbound {
         let waiting = Waiting {
             seq: event.seq,
             subject: event.subject,
+            kept_at: event.kept_at,
             attempts: attempts.iter().map(|(_, attempt)| attempt.number).max().unwrap_or(0),
             due_at: clock::now(),
         };

@@ -292,7 +292,12 @@ impl Scene {
     }
 
     async fn start(&self, subscribers: impl IntoIterator<Item = Subscriber>) -> Outbound {
-        Outbound::start(self.store.clone(), subscribers.into_iter().collect(), &self.metrics)
+        self.start_keeping(Duration::from_secs(3600), subscribers).await
+    }
+
+    async fn start_keeping(&self, keep: Duration, subscribers: impl IntoIterator<Item = Subscriber>) -> Outbound {
+        let subscribers = subscribers.into_iter().collect();
+        Outbound::start(self.store.clone(), subscribers, keep, &self.metrics)
             .await
             .unwrap()
     }
@@ -506,7 +511,9 @@ async fn after_a_crash_the_same_events_come_again() {
         subscriber("crm", &silent.url),
     );
     let starting = runtime.handle().clone();
-    let outbound = tokio::task::spawn_blocking(move || starting.block_on(Outbound::start(store, vec![crm], &metrics)));
+    let keep = Duration::from_secs(3600);
+    let outbound =
+        tokio::task::spawn_blocking(move || starting.block_on(Outbound::start(store, vec![crm], keep, &metrics)));
     let outbound = outbound.await.unwrap().unwrap();
     let expected = [scene.keep("call/1").await, scene.keep("call/2").await].map(|id| id.to_string());
     silent.saw(2).await;
@@ -572,6 +579,7 @@ async fn a_spent_delivery_is_dead_on_record_and_can_be_replayed() {
     let replayed = Waiting {
         seq: 1,
         subject: "call/1".into(),
+        kept_at: clock::now(),
         attempts: 3,
         due_at: clock::now(),
     };
@@ -587,6 +595,59 @@ async fn a_spent_delivery_is_dead_on_record_and_can_be_replayed() {
     assert!(scene.in_state(DeliveryState::Dead).await.is_empty());
     assert!(scene.in_state(DeliveryState::Waiting).await.is_empty());
     assert_eq!(scene.store.progress("crm").await.unwrap().waiting, []);
+}
+
+#[tokio::test]
+async fn what_waits_is_replayed_at_once() {
+    let mut scene = Scene::new().await;
+    let server = Scripted::start(fails_first(1)).await;
+    let mut crm = subscriber("crm", &server.url);
+    crm.schedule = vec![Duration::ZERO, Duration::from_secs(3600)];
+    let outbound = scene.start([crm]).await;
+    let id = scene.keep("call/1").await;
+    server.saw(1).await;
+    while scene.in_state(DeliveryState::Waiting).await != [1] {
+        tokio::task::yield_now().await;
+    }
+    outbound.replay("crm", id).await.unwrap();
+    assert_eq!(server.saw(2).await[1].id(), id.as_str());
+    outbound.stop(PATIENCE).await;
+    assert_eq!(scene.store.progress("crm").await.unwrap().waiting, []);
+    let numbers: Vec<_> = scene.attempts(id, "crm").await.iter().map(|it| it.number).collect();
+    assert_eq!(numbers, [1, 2]);
+}
+
+#[tokio::test]
+async fn what_nobody_takes_is_given_up_when_events_are_old_enough() {
+    let mut scene = Scene::new().await;
+    let server = Scripted::start(|_| Reply::status(503)).await;
+    let mut crm = subscriber("crm", &server.url);
+    crm.schedule = vec![Duration::ZERO, Duration::from_secs(3600)];
+    // One that waits, from before, and one that is read when its time is over.
+    let outbound = scene.start([crm.clone()]).await;
+    let first = scene.keep("call/1").await;
+    server.saw(1).await;
+    outbound.stop(PATIENCE).await;
+    let second = scene.keep("call/2").await;
+
+    let outbound = scene.start_keeping(Duration::ZERO, [crm]).await;
+    while scene.in_state(DeliveryState::Dead).await.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    outbound.stop(PATIENCE).await;
+    let ended = async |id| {
+        let attempts = scene.attempts(id, "crm").await;
+        let ended = attempts.into_iter().map(|it| (it.number, it.status, it.outcome));
+        ended.collect::<Vec<_>>()
+    };
+    let status = (1, Some(503), "status".to_owned());
+    assert_eq!(ended(first).await, [status, (2, None, "expired".to_owned())]);
+    assert_eq!(ended(second).await, [(1, None, "expired".to_owned())]);
+    let progress = scene.store.progress("crm").await.unwrap();
+    assert_eq!((progress.cursor, progress.waiting), (2, vec![]));
+    assert_eq!(server.seen().len(), 1);
+    let expired = r#"callfeed_deliveries_total{subscriber="crm",outcome="expired"} 2"#;
+    assert!(scene.metrics().contains(expired), "{}", scene.metrics());
 }
 
 #[tokio::test]

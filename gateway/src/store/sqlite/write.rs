@@ -292,7 +292,7 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str) -> Re
         .query_row([subscriber], |row| Ok((row.get(0)?, stopped(row, 1)?)))?;
     let waiting = connection
         .prepare_cached(
-            "SELECT waiting.seq, event.subject, waiting.attempts, waiting.due_at_us
+            "SELECT waiting.seq, event.subject, waiting.attempts, waiting.due_at_us, event.kept_at_us
              FROM waiting JOIN event ON event.seq = waiting.seq WHERE waiting.subscriber = ? ORDER BY waiting.seq",
         )?
         .query_map([subscriber], |row| {
@@ -301,6 +301,7 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str) -> Re
                 subject: row.get(1)?,
                 attempts: row.get(2)?,
                 due_at: time(row, 3)?,
+                kept_at: time(row, 4)?,
             })
         })?
         .collect::<Result<_>>()?;
