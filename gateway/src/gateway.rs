@@ -266,7 +266,7 @@ impl Gateway {
             .await
             .context("failed to compare the store with the configuration")?;
         self.outbound
-            .serve(config.subscribers, self.grace)
+            .serve(config.subscribers, config.store.keep_events, self.grace)
             .await
             .context("failed to start deliveries")?;
         self.inbound.serve(routes);
@@ -334,15 +334,16 @@ impl Gateway {
         // One deadline for all: whoever sent the signal counts from there.
         let deadline = Instant::now() + self.grace;
         let inbound = async {
-            self.listener.wait().await;
-            self.inbound.drain().await;
+            let senders = async {
+                self.listener.wait().await;
+                self.inbound.drain().await;
+            };
+            if tokio::time::timeout_at(deadline, senders).await.is_err() {
+                tracing::warn!("some senders did not finish within the grace period");
+            }
         };
-        if tokio::time::timeout_at(deadline, inbound).await.is_err() {
-            tracing::warn!("some senders did not finish within the grace period");
-        }
-        self.outbound
-            .stop(deadline.saturating_duration_since(Instant::now()))
-            .await;
+        // Both at once: what a sender takes of the time is not the deliveries' loss.
+        tokio::join!(inbound, self.outbound.stop(self.grace));
         self.rooms.cancel();
         self.tasks.close();
         if tokio::time::timeout_at(deadline + LAST_TASKS, self.tasks.wait())

@@ -66,7 +66,6 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Outbound {
     store: Store,
-    keep_events: Duration,
     metrics: Metrics,
     following: RwLock<HashMap<String, Following>>,
     /// Held by the one who changes who is followed for.
@@ -99,7 +98,6 @@ impl Outbound {
         metrics.forget_levels();
         let outbound = Self {
             store,
-            keep_events,
             metrics: metrics.clone(),
             following: RwLock::default(),
             changing: Mutex::default(),
@@ -107,7 +105,7 @@ impl Outbound {
             stop: CancellationToken::new(),
             abandon: CancellationToken::new(),
         };
-        outbound.serve(subscribers, Duration::ZERO).await?;
+        outbound.serve(subscribers, keep_events, Duration::ZERO).await?;
         Ok(outbound)
     }
 
@@ -117,7 +115,12 @@ impl Outbound {
     /// # Errors
     ///
     /// As for [`Outbound::start`]. Nothing changes then.
-    pub async fn serve(&self, subscribers: Vec<Subscriber>, grace: Duration) -> Result<(), Error> {
+    pub async fn serve(
+        &self,
+        subscribers: Vec<Subscriber>,
+        keep_events: Duration,
+        grace: Duration,
+    ) -> Result<(), Error> {
         let _turn = self.changing.lock().await;
         let count = subscribers.len();
         let mut same = HashSet::new();
@@ -125,7 +128,10 @@ impl Outbound {
         for subscriber in subscribers {
             let name = subscriber.name.clone();
             let known = self.follower(&name);
-            if known.as_ref().is_some_and(|known| known.serves(&subscriber)) {
+            if known
+                .as_ref()
+                .is_some_and(|known| known.serves(&subscriber, keep_events))
+            {
                 same.insert(name);
                 continue;
             }
@@ -150,7 +156,7 @@ impl Outbound {
             }
             let follower = Follower {
                 subscriber,
-                keep_events: self.keep_events,
+                keep_events,
                 store: self.store.clone(),
                 signer,
                 courier,

@@ -78,6 +78,42 @@ async fn what_is_in_flight_finishes_and_the_rest_waits_for_the_next_start() {
 }
 
 #[tokio::test]
+async fn while_a_sender_takes_its_time_no_more_is_delivered() {
+    let subscriber = Subscriber::start().await;
+    let gate = Gate::new();
+    subscriber.rule({
+        let gate = gate.clone();
+        move |_| Reply::status(204).after(&gate)
+    });
+    let mut gateway = Setup::new()
+        .route("magpipe")
+        .subscriber_with("crm", &subscriber, "in_flight = 1")
+        .start()
+        .await;
+    let (head, body) = gateway.sample("magpipe", "sms-received").bytes();
+    let mut connection = gateway.connect().await;
+    connection.send(&head).await;
+    connection.send(&body[..10]).await;
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(gateway.accept(&gateway.sample("magpipe", "call-completed")).await);
+    }
+    subscriber.wait_for(1).await;
+
+    gateway.signal_stop();
+    gateway.logged("stopping").await;
+    gate.open();
+    // The one in flight ends and is on record, while the sender is still at it.
+    gateway.attempts(&ids[0], "crm", 1).await;
+    connection.send(&body[10..]).await;
+    let answer = connection.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    drop(connection);
+    assert!(gateway.wait().await.success());
+    assert_eq!(subscriber.deliveries().len(), 1, "no delivery begins after the stop");
+}
+
+#[tokio::test]
 async fn who_does_not_finish_within_the_grace_period_is_cut_off_and_nothing_is_lost() {
     let subscriber = Subscriber::start().await;
     subscriber.script([Reply::stall()]);

@@ -65,13 +65,14 @@ impl Follower {
         self.record_changed.notify_one();
     }
 
-    /// Whether it is for this subscriber as it is now, wherever in the file it stands.
-    pub(super) fn serves(&self, subscriber: &Subscriber) -> bool {
+    /// Whether it is for this subscriber as it is now, wherever in the file it stands, and gives up at the same age.
+    pub(super) fn serves(&self, subscriber: &Subscriber, keep_events: Duration) -> bool {
         let line = self.subscriber.line;
-        Subscriber {
+        let same = Subscriber {
             line,
             ..subscriber.clone()
-        } == self.subscriber
+        };
+        same == self.subscriber && keep_events == self.keep_events
     }
 
     /// Begins nothing new.
