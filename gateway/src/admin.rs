@@ -24,6 +24,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::{
@@ -34,6 +35,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock, config,
+    event::EventId,
+    inbound::{Change, Impossible, Inbound, Retried, What},
     outbound::{Outbound, Refused},
     store::Health,
 };
@@ -51,6 +54,7 @@ pub struct Admin {
     writable: Gauge,
     /// Digest of the token, for a comparison that takes the same time whatever is presented.
     token: Option<[u8; 32]>,
+    inbound: Arc<Inbound>,
     outbound: Arc<Outbound>,
     reload: Option<mpsc::Sender<Wish>>,
 }
@@ -67,6 +71,7 @@ impl Admin {
         mut registry: Registry,
         ready: Arc<AtomicBool>,
         store: watch::Receiver<Health>,
+        inbound: Arc<Inbound>,
         outbound: Arc<Outbound>,
         reload: Option<mpsc::Sender<Wish>>,
     ) -> Self {
@@ -83,6 +88,7 @@ impl Admin {
             store,
             writable,
             token,
+            inbound,
             outbound,
             reload,
         }
@@ -167,7 +173,8 @@ impl Admin {
         }
     }
 
-    /// `POST /reload`, `POST /subscribers/<name>/resume` and `POST /subscribers/<name>/replay/<event id>`.
+    /// `POST` to `/reload`, `/subscribers/<name>/resume`, `/subscribers/<name>/replay/<event id>`,
+    /// `/quarantine/<number>/retry` and `/webhooks/<number>/renormalize`, the last one with `?dry_run` or without.
     async fn operate(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.headers().contains_key(ORIGIN) {
             return plain(StatusCode::FORBIDDEN, "not for pages\n");
@@ -178,6 +185,17 @@ impl Admin {
         let steps: Vec<_> = request.uri().path().split('/').skip(1).collect();
         let done = match steps[..] {
             ["reload"] => return self.reload().await,
+            ["quarantine", number, "retry"] => match number.parse() {
+                Ok(number) => return retried(self.inbound.retry(number).await),
+                Err(_) => return plain(StatusCode::BAD_REQUEST, "that is no number of a webhook\n"),
+            },
+            ["webhooks", number, "renormalize"] => match number.parse() {
+                Ok(number) => {
+                    let dry_run = request.uri().query() == Some("dry_run");
+                    return renormalized(number, self.inbound.renormalize(number, dry_run).await);
+                }
+                Err(_) => return plain(StatusCode::BAD_REQUEST, "that is no number of a webhook\n"),
+            },
             ["subscribers", name, "resume"] => self.outbound.resume(name).await,
             ["subscribers", name, "replay", id] => match id.parse() {
                 Ok(id) => self.outbound.replay(name, id).await,
@@ -223,6 +241,57 @@ impl Admin {
             .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         presented.is_some_and(|presented| bool::from(Sha256::digest(presented).as_slice().ct_eq(token)))
     }
+}
+
+fn retried(result: Result<Retried, Impossible>) -> Response<Full<Bytes>> {
+    match result {
+        Ok(Retried::Released(events)) => {
+            let events: Vec<_> = events.iter().map(EventId::as_str).collect();
+            json(&json!({ "released": true, "events": events }))
+        }
+        Ok(Retried::Refused { reason, detail }) => {
+            json(&json!({ "released": false, "reason": reason.as_str(), "detail": detail }))
+        }
+        Err(impossible) => not_possible(&impossible),
+    }
+}
+
+fn renormalized(number: u64, result: Result<Result<Vec<Change>, String>, Impossible>) -> Response<Full<Bytes>> {
+    match result {
+        Ok(Ok(changes)) => {
+            let changes: Vec<_> = changes.iter().map(change).collect();
+            json(&json!({ "webhook": number, "changes": changes }))
+        }
+        Ok(Err(refused)) => json(&json!({ "webhook": number, "changes": [], "refused": refused })),
+        Err(impossible) => not_possible(&impossible),
+    }
+}
+
+fn change(change: &Change) -> Value {
+    let (what, event, by) = match change.what {
+        What::Corrected { event, by } => ("corrected", event, Some(by)),
+        What::Added(event) => ("added", event, None),
+        What::NotMade(event) => ("not-made", event, None),
+    };
+    json!({ "what": what, "event": event.as_str(), "by": by.as_ref().map(EventId::as_str), "before": change.before,
+        "after": change.after })
+}
+
+fn not_possible(impossible: &Impossible) -> Response<Full<Bytes>> {
+    let status = match impossible {
+        Impossible::NotInQuarantine(_) | Impossible::Gone(_) => StatusCode::NOT_FOUND,
+        Impossible::NoRoute { .. } => StatusCode::CONFLICT,
+        Impossible::Busy | Impossible::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    plain(status, format!("{impossible}\n"))
+}
+
+fn json(value: &Value) -> Response<Full<Bytes>> {
+    let mut answer = plain(StatusCode::OK, value.to_string());
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
 }
 
 fn unauthorized() -> Response<Full<Bytes>> {

@@ -20,6 +20,7 @@ mod demo;
 mod events;
 mod quarantine;
 mod reload;
+mod renormalize;
 mod running;
 mod secret;
 mod send;
@@ -60,8 +61,10 @@ enum Command {
     Events(events::Args),
     /// List deliveries, show every attempt of one event, deliver it once more, or go on with a stopped subscriber.
     Deliveries(deliveries::Args),
-    /// List or show authentic webhooks that could not become events.
+    /// List, show or retry authentic webhooks that could not become events.
     Quarantine(quarantine::Args),
+    /// Run a corrected plugin over history: show what it says differently, and add corrections to the feed.
+    Renormalize(renormalize::Args),
     /// Have the running gateway read its configuration again.
     Reload(reload::Args),
     /// Make secrets.
@@ -140,6 +143,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Events(args) => events::run(args).await,
         Command::Deliveries(args) => deliveries::run(args).await,
         Command::Quarantine(args) => quarantine::run(args).await,
+        Command::Renormalize(args) => renormalize::run(args).await,
         Command::Reload(args) => reload::run(args).await,
         Command::Secret(args) => secret::run(&args),
     };

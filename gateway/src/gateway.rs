@@ -76,10 +76,7 @@ impl Prepared {
         let mut routes = Routes::default();
         for (route, grant) in self.config.routes.iter().zip(self.grants.drain(..)) {
             let (runtime, meters) = (Arc::clone(&self.runtime), metrics.of(&route.name));
-            routes.insert(
-                &route.path,
-                Route::new(route, grant, &self.config.server, runtime, meters),
-            );
+            routes.insert(Route::new(route, grant, &self.config.server, runtime, meters));
         }
         routes
     }
@@ -215,6 +212,7 @@ impl Gateway {
                 registry,
                 Arc::clone(&ready),
                 store.health(),
+                Arc::clone(&inbound),
                 Arc::clone(&outbound),
                 reload,
             );

@@ -18,6 +18,7 @@ use crate::{
     telemetry::one_line,
 };
 
+mod again;
 mod answer;
 mod listen;
 mod metrics;
@@ -25,6 +26,7 @@ mod receive;
 mod route;
 mod validate;
 
+pub use again::{Change, Impossible, Retried, What};
 pub use answer::Answer;
 pub use listen::{Certificate, Listener};
 pub use metrics::{Meters, Metrics};

@@ -315,6 +315,16 @@ impl Store {
         }
     }
 
+    /// Keeps what a webhook of the record, looked at again, became: its events, and it leaves quarantine; or why it is in
+    /// quarantine still. `None` when the webhook is no longer there.
+    ///
+    /// Fails with [`Error::Unavailable`]; nothing is kept then.
+    pub async fn keep_again(&self, webhook: u64, outcome: Mapped) -> Result<Option<Receipt>, Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.keep_again(webhook, outcome).await,
+        }
+    }
+
     /// Records what changed for a subscriber. Waits for its turn when many writes are queued.
     ///
     /// Fails with [`Error::Unavailable`]; nothing of it is recorded then, and it may be given again.
@@ -464,6 +474,28 @@ impl History {
     pub async fn webhook(&self, id: EventId) -> Result<Option<RawWebhook>, Error> {
         match &self.engine {
             Reading::Sqlite(readers) => readers.webhook(id).await,
+        }
+    }
+
+    /// The webhook of this number, while it is kept.
+    pub async fn webhook_numbered(&self, number: u64) -> Result<Option<RawWebhook>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.webhook_numbered(number).await,
+        }
+    }
+
+    /// Numbers of the webhooks of a route that became events, oldest first: those received at `since` or later, after a
+    /// number.
+    pub async fn webhooks(&self, route: &str, since: Timestamp, after: u64, limit: usize) -> Result<Vec<u64>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.webhooks(route.to_owned(), since, after, limit).await,
+        }
+    }
+
+    /// What a webhook became, in feed order.
+    pub async fn events_of(&self, webhook: u64) -> Result<Vec<Kept>, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.events_of(webhook).await,
         }
     }
 

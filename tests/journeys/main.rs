@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod accept;
+mod again;
 mod answers;
 mod bad_json;
 mod commands;

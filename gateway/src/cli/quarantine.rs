@@ -5,11 +5,14 @@ use std::io::{IsTerminal as _, Write as _};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{ConfigFile, Failure, for_terminal, say, say_foreign, table::Table};
+use super::{ConfigFile, Failure, Running, for_terminal, running::Reached, say, say_foreign, table::Table};
 use crate::{event::RawWebhook, store::History};
 
-/// Reads authentic webhooks that could not become events: nothing of them is lost. Works while the gateway runs and
-/// while it does not.
+/// Webhooks that are read at once.
+const PAGE: usize = 500;
+
+/// Authentic webhooks that could not become events: nothing of them is lost. `list` and `show` work while the gateway runs
+/// and while it does not; `retry` asks the running gateway, at `admin.listen`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -40,11 +43,46 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have the plugin look again, after it was corrected. What a webhook becomes takes the next places in the feed, with its
+    /// own time.
+    Retry(Retry),
+}
+
+#[derive(Debug, clap::Args)]
+#[group(id = "which", required = true, multiple = false)]
+struct Which {
+    /// Its number, from the list.
+    number: Option<u64>,
+    /// Every webhook in quarantine, the oldest first. Can be stopped at any time, and done again.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Retry {
+    #[command(flatten)]
+    which: Which,
+    /// Of all, only those of this route.
+    #[arg(long, requires = "all")]
+    route: Option<String>,
+    /// One webhook a line, as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    running: Running,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let history = History::open(&args.config.store()?).await?;
+    let history = async || Ok::<_, Failure>(History::open(&args.config.store()?).await?);
     match args.command {
+        Command::Retry(retry) => {
+            let gateway = retry.running.reach(&args.config)?;
+            let numbers = match retry.which.number {
+                Some(number) => vec![number],
+                None => all(&history().await?, retry.route.as_deref()).await?,
+            };
+            look_again(&gateway, &numbers, retry.json).await
+        }
         Command::List { before, limit, json } => {
             let table = Table::new(&[
                 ("number", 6),
@@ -56,7 +94,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             if !json {
                 say(&table.head());
             }
-            let entries = history.quarantine(limit, before).await?;
+            let entries = history().await?.quarantine(limit, before).await?;
             for entry in &entries {
                 let webhook = &entry.webhook;
                 if json {
@@ -83,7 +121,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             Ok(())
         }
         Command::Show { number, json } => {
-            let entry = history
+            let entry = history()
+                .await?
                 .quarantined(number)
                 .await?
                 .ok_or_else(|| anyhow::anyhow!("there is no webhook {number} in quarantine"))?;
@@ -100,6 +139,56 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             print_webhook(&entry.webhook);
             Ok(())
         }
+    }
+}
+
+/// The numbers of all in quarantine, the oldest first.
+async fn all(history: &History, route: Option<&str>) -> Result<Vec<u64>, Failure> {
+    let (mut numbers, mut before) = (Vec::new(), None);
+    loop {
+        let page = history.quarantine(PAGE, before).await?;
+        let Some(last) = page.last() else {
+            numbers.reverse();
+            return Ok(numbers);
+        };
+        before = Some(last.number);
+        let wanted = page
+            .iter()
+            .filter(|entry| route.is_none_or(|route| entry.webhook.route == route));
+        numbers.extend(wanted.map(|entry| entry.number));
+    }
+}
+
+async fn look_again(gateway: &Reached, numbers: &[u64], json: bool) -> Result<(), Failure> {
+    let mut released = 0;
+    for number in numbers {
+        let answer = gateway.post_json(&format!("quarantine/{number}/retry")).await?;
+        let is_released = answer["released"] == true;
+        released += usize::from(is_released);
+        if json {
+            let mut line = answer;
+            line["number"] = (*number).into();
+            say(&line.to_string());
+            continue;
+        }
+        let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+        if is_released {
+            let ids = answer["events"].as_array().into_iter().flatten();
+            let ids: Vec<_> = ids.filter_map(|id| id.as_str()).collect();
+            match ids[..] {
+                [] => say(&format!("{number}: released; the plugin has nothing to report of it")),
+                _ => say(&format!("{number}: released as {}", ids.join(", "))),
+            }
+        } else {
+            say_foreign(&format!("{number}: stays: {}: {}", text("reason"), text("detail")));
+        }
+    }
+    if !json && numbers.len() != 1 {
+        say(&format!("{released} of {} released", numbers.len()));
+    }
+    match released == numbers.len() {
+        true => Ok(()),
+        false => Err(Failure::Silent),
     }
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde_json::Value;
 
 use super::{ConfigFile, Failure, say};
-use crate::simulate;
+use crate::{config::Secret, simulate};
 
 /// How long the gateway may take to answer: a reload waits for attempts under way.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -21,18 +22,44 @@ pub(super) struct Running {
 impl Running {
     /// Posts a wish and says what came of it.
     pub(super) async fn ask(&self, file: &ConfigFile, path: &str) -> Result<(), Failure> {
+        let text = self.reach(file)?.post(path).await?;
+        say(text.trim());
+        Ok(())
+    }
+
+    /// The way to the gateway, for one who has much to ask.
+    pub(super) fn reach(&self, file: &ConfigFile) -> Result<Reached, Failure> {
         let admin = file.admin()?;
-        let url = match (&self.admin, admin.listen) {
-            (Some(url), _) => url.join(path)?,
-            (None, Some(address)) => format!("http://{address}/{path}").parse()?,
+        let base = match (&self.admin, admin.listen) {
+            (Some(url), _) => url.clone(),
+            (None, Some(address)) => format!("http://{address}/").parse()?,
             (None, None) => {
                 return Err(
                     anyhow::anyhow!("admin.listen is off, so a running gateway cannot be asked; turn it on").into(),
                 );
             }
         };
-        let mut request = simulate::client(PATIENCE)?.post(url.clone());
-        if let Some(token) = &admin.token {
+        Ok(Reached {
+            client: simulate::client(PATIENCE)?,
+            base,
+            token: admin.token,
+        })
+    }
+}
+
+/// A running gateway that can be asked.
+pub(super) struct Reached {
+    client: reqwest::Client,
+    base: reqwest::Url,
+    token: Option<Secret>,
+}
+
+impl Reached {
+    /// The answer, where the gateway did what it was asked.
+    pub(super) async fn post(&self, path: &str) -> anyhow::Result<String> {
+        let url = self.base.join(path)?;
+        let mut request = self.client.post(url.clone());
+        if let Some(token) = &self.token {
             request = request.bearer_auth(String::from_utf8_lossy(token.expose()));
         }
         let answer = request
@@ -41,10 +68,13 @@ impl Running {
             .with_context(|| format!("failed to reach the gateway at {url}; is it running?"))?;
         let status = answer.status();
         let text = answer.text().await.context("failed to read the answer")?;
-        if !status.is_success() {
-            return Err(anyhow::anyhow!("{}", text.trim()).into());
-        }
-        say(text.trim());
-        Ok(())
+        anyhow::ensure!(status.is_success(), "{}", text.trim());
+        Ok(text)
+    }
+
+    /// The same, for an answer that is JSON.
+    pub(super) async fn post_json(&self, path: &str) -> anyhow::Result<Value> {
+        let text = self.post(path).await?;
+        serde_json::from_str(&text).context("the gateway's answer is not JSON; is it another version?")
     }
 }

@@ -166,12 +166,51 @@ pub(super) async fn receive(
     })
 }
 
+/// A webhook from the record, for the plugin: as it was, but for the secrets.
+///
+/// # Errors
+///
+/// When it is over the bounds it came in under.
+pub(super) fn from_record(route: &Route, webhook: &RawWebhook) -> Result<plugin::Request, Answer> {
+    let (path, query) = match webhook.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (webhook.target.as_str(), None),
+    };
+    // The route may have another path by now.
+    let below = path.strip_prefix(&route.path).unwrap_or_default();
+    let content_type = webhook.headers.iter().find(|(name, _)| name == "content-type");
+    let form = match media_type_of(content_type.map_or("", |(_, value)| value)).as_str() {
+        "application/x-www-form-urlencoded" => pairs(&webhook.body)?,
+        _ => Vec::new(),
+    };
+    let mut headers = Vec::new();
+    for declared in &route.grant.headers {
+        let passed = webhook.headers.iter().filter(|(name, _)| name == declared.as_str());
+        headers.extend(passed.cloned());
+    }
+    Ok(plugin::Request {
+        method: webhook.method.clone(),
+        urls: route.urls(below, query),
+        path: below.trim_start_matches('/').to_owned(),
+        query: query
+            .map(|query| pairs(query.as_bytes()))
+            .transpose()?
+            .unwrap_or_default(),
+        headers,
+        peer: webhook.peer.clone(),
+        body: webhook.body.clone(),
+        form,
+        received_at_ms: epoch_ms(webhook.received_at),
+    })
+}
+
 /// The media type without parameters, in lower case; empty when there is none.
 fn media_type(headers: &HeaderMap) -> String {
-    let value = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type_of(value.unwrap_or_default())
+}
+
+fn media_type_of(value: &str) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 

@@ -23,6 +23,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Route {
     pub name: String,
+    pub(super) path: String,
     pub grant: Arc<Grant>,
     /// Where its plugin runs.
     pub(super) runtime: Arc<Runtime>,
@@ -57,6 +58,7 @@ impl Route {
         let descriptor = &grant.plugin.descriptor;
         Self {
             name: route.name.clone(),
+            path: route.path.clone(),
             urls,
             methods: descriptor.methods.join(", "),
             body_bytes_max: descriptor.body_bytes_max.min(server.body_bytes_max),
@@ -181,8 +183,12 @@ pub struct Routes {
 
 impl Routes {
     /// Paths are unique; the configuration was checked for that.
-    pub fn insert(&mut self, path: &str, route: Route) {
-        self.by_path.insert(path.to_owned(), Arc::new(route));
+    pub fn insert(&mut self, route: Route) {
+        self.by_path.insert(route.path.clone(), Arc::new(route));
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.by_path.values().find(|route| route.name == name)
     }
 
     /// The route that a path belongs to, and what follows the route's own path, with its slash.

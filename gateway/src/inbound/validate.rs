@@ -83,11 +83,32 @@ impl Validator {
     ) -> Result<Vec<Event>, Invalid> {
         mapped
             .into_iter()
-            .map(|event| self.event(grant, event, received_at))
+            .map(|event| self.event(grant, event, received_at, None))
             .collect()
     }
 
-    fn event(&self, grant: &Grant, mapped: MappedEvent, received_at: Timestamp) -> Result<Event, Invalid> {
+    /// Validates an event that says better what another one said. Its id follows from that one and from what it says.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not valid.
+    pub fn correction(
+        &self,
+        grant: &Grant,
+        mapped: MappedEvent,
+        received_at: Timestamp,
+        corrects: EventId,
+    ) -> Result<Event, Invalid> {
+        self.event(grant, mapped, received_at, Some(corrects))
+    }
+
+    fn event(
+        &self,
+        grant: &Grant,
+        mapped: MappedEvent,
+        received_at: Timestamp,
+        corrects: Option<EventId>,
+    ) -> Result<Event, Invalid> {
         let descriptor = &grant.plugin.descriptor;
         if !descriptor.events.iter().any(|spec| spec.unified == mapped.kind) {
             return Err(Invalid::Undeclared(one_line(&mapped.kind, KIND_BYTES)));
@@ -105,7 +126,7 @@ impl Validator {
         };
 
         let mut data = parse(&mapped.data)?;
-        for name in ["provider", "test", "time_is_received"] {
+        for name in ["provider", "test", "time_is_received", "corrects"] {
             if data.contains_key(name) {
                 return Err(Invalid::HostOwned(name));
             }
@@ -122,7 +143,21 @@ impl Validator {
             return Err(Invalid::Schema(violations(&self.schema, &data)));
         }
 
-        let id = EventId::derive(grant.route(), &mapped.id);
+        let id = match corrects {
+            None => EventId::derive(grant.route(), &mapped.id),
+            Some(replaced) => {
+                let MappedEvent {
+                    kind,
+                    occurred_at_ms,
+                    data,
+                    ..
+                } = &mapped;
+                EventId::derive(
+                    grant.route(),
+                    &format!("{replaced} corrected: {kind} {occurred_at_ms:?} {data}"),
+                )
+            }
+        };
         let subject = format!("{}/{}", descriptor.provider, mapped.subject);
         let time = occurred_at.unwrap_or(received_at);
         let envelope = Envelope {
@@ -134,6 +169,7 @@ impl Validator {
             provider: &descriptor.provider,
             test: mapped.test,
             time_is_received: occurred_at.is_none(),
+            corrects,
             plugin_data: if empty {
                 None
             } else {
@@ -232,6 +268,7 @@ struct Envelope<'a> {
     provider: &'a str,
     test: bool,
     time_is_received: bool,
+    corrects: Option<EventId>,
     plugin_data: Option<&'a str>,
 }
 
@@ -261,6 +298,9 @@ impl Envelope<'_> {
         });
         if self.time_is_received {
             json.extend_from_slice(b",\"time_is_received\":true");
+        }
+        if let Some(replaced) = self.corrects {
+            json.extend_from_slice(format!(",\"corrects\":\"{replaced}\"").as_bytes());
         }
         match plugin_data.trim_ascii().strip_prefix('{') {
             Some(members) => {
@@ -397,6 +437,7 @@ mod tests {
                 provider: "p",
                 test: false,
                 time_is_received: true,
+                corrects: None,
                 plugin_data,
             };
             let event = Event {

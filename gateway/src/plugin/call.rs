@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::{Engine, Trap};
+use wasmtime::{Engine, Store, Trap};
 
 use super::{
     Assurance, Fault, Grant, MappedEvent, Plugins, Proof, Rejection, RejectionKind, Request, Verdict, builtin, host,
@@ -123,6 +123,46 @@ impl Runtime {
             return Verdict::Busy;
         };
         let _running = self.ticker.run();
+        let mut call = match self.begin(grant, request).await {
+            Ok(call) => call,
+            Err(what) => return Verdict::Failed(Fault::Stopped(what)),
+        };
+        match call.verify(self, grant).await {
+            Ok(proof) => call.normalize(self, grant, proof).await,
+            Err(verdict) => *verdict,
+        }
+    }
+
+    /// Maps a webhook from the record once more, with what was signed where that is on record. It was found authentic when
+    /// it came, and the record has no secret that could show it again.
+    pub async fn map_again(&self, grant: &Arc<Grant>, request: Request, payload: Option<String>) -> Verdict {
+        let Some(_places) = self.admit(grant).await else {
+            return Verdict::Busy;
+        };
+        let _running = self.ticker.run();
+        let mut proof = Proof {
+            assurance: None,
+            form: String::new(),
+            payload,
+        };
+        // Where verification was what failed, nothing of it is on record, and the plugin may know better now.
+        if proof.payload.is_none()
+            && let Ok(mut call) = self.begin(grant, request.clone()).await
+            && let Ok(proven) = call.verify(self, grant).await
+        {
+            proof = proven;
+        }
+        match self.begin(grant, request).await {
+            Ok(mut call) => call.normalize(self, grant, proof).await,
+            Err(what) => Verdict::Quarantine {
+                proof,
+                fault: Fault::Stopped(what),
+            },
+        }
+    }
+
+    /// A fresh instance for one webhook.
+    async fn begin(&self, grant: &Arc<Grant>, request: Request) -> Result<Call, String> {
         let state = CallState::new(
             Some(Arc::clone(grant)),
             request.body.clone(),
@@ -131,46 +171,12 @@ impl Runtime {
             &grant.plugin.lane,
         );
         let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
-        let request = v1::types::Request::from(request);
-
-        let instance = match grant.plugin.pre.instantiate_async(&mut store).await {
-            Ok(instance) => instance,
-            Err(error) => return Verdict::Failed(Fault::Stopped(self.stopped(error))),
-        };
-        let guest = instance.callfeed_provider_plugin();
-        let verdict = guest
-            .call_verify(&mut store, &request)
-            .await
-            .map_err(|error| self.stopped(error));
-        let proof = match judge(verdict, store.data(), grant) {
-            Ok(proof) => proof,
-            Err(verdict) => return *verdict,
-        };
-        if let Some(bytes) = proof
-            .payload()
-            .map(str::len)
-            .filter(|bytes| *bytes > self.bounds.output_bytes)
-        {
-            let max = self.bounds.output_bytes;
-            let what = format!("its payload of {bytes} bytes is over limits.plugin_output ({max})");
-            return Verdict::Quarantine {
-                proof: Proof { payload: None, ..proof },
-                fault: Fault::Stopped(what),
-            };
-        }
-
-        store.data_mut().phase = host::Phase::Normalize;
-        let outcome = guest.call_normalize(&mut store, &request, proof.payload()).await;
-        if let Some(what) = store.data_mut().misconfigured.take() {
-            return Verdict::Misconfigured(what);
-        }
-        match outcome {
-            Err(error) => Verdict::Quarantine {
-                proof,
-                fault: Fault::Stopped(self.stopped(error)),
-            },
-            Ok(outcome) => self.conclude(grant, proof, outcome),
-        }
+        let instance = grant.plugin.pre.instantiate_async(&mut store).await;
+        Ok(Call {
+            instance: instance.map_err(|error| self.stopped(error))?,
+            store,
+            request: v1::types::Request::from(request),
+        })
     }
 
     /// Waits for a place, within `limits.plugin_wait`.
@@ -256,6 +262,51 @@ impl Runtime {
             Some(Trap::MemoryOutOfBounds) => "it left its memory, most likely by using up its stack".into(),
             Some(Trap::UnreachableCodeReached) => "it aborted; its log above says why if it said so".into(),
             _ => one_line(&error.root_cause().to_string(), DETAIL_BYTES),
+        }
+    }
+}
+
+/// One webhook inside its plugin.
+struct Call {
+    store: Store<CallState>,
+    instance: v1::Provider,
+    request: v1::types::Request,
+}
+
+impl Call {
+    async fn verify(&mut self, runtime: &Runtime, grant: &Grant) -> Result<Proof, Box<Verdict>> {
+        let guest = self.instance.callfeed_provider_plugin();
+        let verdict = guest
+            .call_verify(&mut self.store, &self.request)
+            .await
+            .map_err(|error| runtime.stopped(error));
+        let proof = judge(verdict, self.store.data(), grant)?;
+        let max = runtime.bounds.output_bytes;
+        if let Some(bytes) = proof.payload().map(str::len).filter(|bytes| *bytes > max) {
+            let what = format!("its payload of {bytes} bytes is over limits.plugin_output ({max})");
+            return Err(Box::new(Verdict::Quarantine {
+                proof: Proof { payload: None, ..proof },
+                fault: Fault::Stopped(what),
+            }));
+        }
+        Ok(proof)
+    }
+
+    async fn normalize(&mut self, runtime: &Runtime, grant: &Grant, proof: Proof) -> Verdict {
+        self.store.data_mut().phase = host::Phase::Normalize;
+        let guest = self.instance.callfeed_provider_plugin();
+        let outcome = guest
+            .call_normalize(&mut self.store, &self.request, proof.payload())
+            .await;
+        if let Some(what) = self.store.data_mut().misconfigured.take() {
+            return Verdict::Misconfigured(what);
+        }
+        match outcome {
+            Err(error) => Verdict::Quarantine {
+                proof,
+                fault: Fault::Stopped(runtime.stopped(error)),
+            },
+            Ok(outcome) => runtime.conclude(grant, proof, outcome),
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{
     oneshot, watch,
 };
 
-use super::{Error, Health, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission};
+use super::{Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission};
 use crate::event::Kept;
 
 mod file;
@@ -89,6 +89,10 @@ impl Sqlite {
             Err(TrySendError::Full(_)) => Err(Error::Busy(self.commands.max_capacity())),
             Err(TrySendError::Closed(_)) => Err(closed()),
         }
+    }
+
+    pub(super) async fn keep_again(&self, webhook: u64, outcome: Mapped) -> Result<Option<Receipt>, Error> {
+        self.ask((webhook, outcome), Command::KeepAgain).await
     }
 
     pub(super) async fn settle(&self, settlement: Arc<Settlement>) -> Result<(), Error> {

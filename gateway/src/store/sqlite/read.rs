@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Params, Result, Row, named_params, params, types::Type};
 use tokio::sync::Semaphore;
 
@@ -242,6 +243,43 @@ impl Readers {
                 .prepare_cached(&sql)?
                 .query_row([id.key()], webhook)
                 .optional()
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn webhook_numbered(&self, number: u64) -> Result<Option<RawWebhook>, Error> {
+        self.ask(move |connection| {
+            let sql = format!("SELECT {WEBHOOK} FROM webhook WHERE number = ?");
+            connection
+                .prepare_cached(&sql)?
+                .query_row([place(number)], webhook)
+                .optional()
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn webhooks(
+        &self,
+        route: String,
+        since: Timestamp,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<u64>, Error> {
+        self.ask(move |connection| {
+            let sql = "SELECT number FROM webhook
+                       WHERE number > ? AND route = ? AND received_at_us >= ?
+                         AND number NOT IN (SELECT number FROM quarantine)
+                       ORDER BY number LIMIT ?";
+            let parameters = params![place(after), route, us(since), limit as i64];
+            list(connection, sql, parameters, |row| row.get(0), |_| 8)
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn events_of(&self, webhook: u64) -> Result<Vec<Kept>, Error> {
+        self.ask(move |connection| {
+            let sql = format!("SELECT {EVENT} FROM {EVENT_FROM} WHERE event.webhook = ? ORDER BY event.seq");
+            list(connection, &sql, [place(webhook)], event, |event| event.json.len())
         })
         .await
     }

@@ -84,24 +84,12 @@ pub(super) fn probe(connection: &Connection) -> Result<()> {
 pub(super) fn keep(connection: &Connection, draft: &mut Draft, now: Timestamp, it: &Submission) -> Result<Receipt> {
     match &it.outcome {
         Mapped::Events(events) => {
-            let mut webhook = None;
-            let mut places = Vec::with_capacity(events.len());
-            for event in events {
-                let seq = draft.head + 1;
-                if let Some(seq) = known(connection, event, seq)? {
-                    places.push(Place::Known(seq));
-                    continue;
-                }
-                let webhook = match webhook {
-                    Some(number) => number,
-                    None => *webhook.insert(add_webhook(connection, draft, &it.webhook)?),
-                };
-                let kept = add_event(connection, seq, now, webhook, &it.webhook.route, event)?;
-                draft.head = seq;
-                draft.kept.push(Arc::new(kept));
-                places.push(Place::New(seq));
-            }
-            Ok(Receipt::Events(places))
+            let mut number = None;
+            let webhook = |draft: &mut Draft| match number {
+                Some(number) => Ok(number),
+                None => add_webhook(connection, draft, &it.webhook).inspect(|added| number = Some(*added)),
+            };
+            add_events(connection, draft, now, &it.webhook.route, events, webhook).map(Receipt::Events)
         }
         Mapped::Quarantined { reason, detail } => {
             let key = quarantine_key(&it.webhook);
@@ -119,6 +107,61 @@ pub(super) fn keep(connection: &Connection, draft: &mut Draft, now: Timestamp, i
             Ok(Receipt::Quarantined(number))
         }
     }
+}
+
+pub(super) fn keep_again(
+    connection: &Connection,
+    draft: &mut Draft,
+    now: Timestamp,
+    webhook: u64,
+    outcome: &Mapped,
+) -> Result<Option<Receipt>> {
+    let route: Option<String> = connection
+        .prepare_cached("SELECT route FROM webhook WHERE number = ?")?
+        .query_row([webhook], |row| row.get(0))
+        .optional()?;
+    let Some(route) = route else { return Ok(None) };
+    let receipt = match outcome {
+        Mapped::Events(events) => {
+            let places = add_events(connection, draft, now, &route, events, |_| Ok(webhook))?;
+            connection
+                .prepare_cached("DELETE FROM quarantine WHERE number = ?")?
+                .execute([webhook])?;
+            Receipt::Events(places)
+        }
+        Mapped::Quarantined { reason, detail } => {
+            connection
+                .prepare_cached("UPDATE quarantine SET reason = ?, detail = ? WHERE number = ?")?
+                .execute(params![reason.as_str(), detail, webhook])?;
+            Receipt::Quarantined(webhook)
+        }
+    };
+    Ok(Some(receipt))
+}
+
+/// Adds those that are new, of a webhook that is asked for when one is.
+fn add_events(
+    connection: &Connection,
+    draft: &mut Draft,
+    now: Timestamp,
+    route: &str,
+    events: &[Event],
+    mut webhook: impl FnMut(&mut Draft) -> Result<u64>,
+) -> Result<Vec<Place>> {
+    let mut places = Vec::with_capacity(events.len());
+    for event in events {
+        let seq = draft.head + 1;
+        if let Some(seq) = known(connection, event, seq)? {
+            places.push(Place::Known(seq));
+            continue;
+        }
+        let webhook = webhook(draft)?;
+        let kept = add_event(connection, seq, now, webhook, route, event)?;
+        draft.head = seq;
+        draft.kept.push(Arc::new(kept));
+        places.push(Place::New(seq));
+    }
+    Ok(places)
 }
 
 /// What makes two webhooks the same one where no plugin can say it. Headers differ each time a provider tries again.

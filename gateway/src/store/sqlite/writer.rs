@@ -37,6 +37,7 @@ const PROBE: Duration = Duration::from_secs(1);
 pub(super) enum Command {
     /// With its room in the queue, which it gives back when it is answered.
     Keep(Job<Box<Submission>, Receipt>, OwnedSemaphorePermit),
+    KeepAgain(Job<(u64, Mapped), Option<Receipt>>),
     Settle(Job<Arc<Settlement>, ()>),
     Progress(Job<String, Progress>),
     Resume(Job<String, ()>),
@@ -79,6 +80,10 @@ impl Command {
     fn apply(&mut self, connection: &Connection, draft: &mut Draft, now: jiff::Timestamp) -> rusqlite::Result<()> {
         match self {
             Self::Keep(job, _) => job.output = Some(write::keep(connection, draft, now, &job.input)?),
+            Self::KeepAgain(job) => {
+                let (webhook, outcome) = &job.input;
+                job.output = Some(write::keep_again(connection, draft, now, *webhook, outcome)?);
+            }
             Self::Settle(job) => job.output = Some(write::settle(connection, now, &job.input)?),
             Self::Progress(job) => job.output = Some(write::progress(connection, draft, &job.input)?),
             Self::Resume(job) => job.output = Some(write::resume(connection, &job.input)?),
@@ -98,6 +103,7 @@ impl Command {
     fn answer(self, result: Result<(), Error>) {
         match self {
             Self::Keep(job, _room) => job.answer(result),
+            Self::KeepAgain(job) => job.answer(result),
             Self::Settle(job) => job.answer(result),
             Self::Progress(job) => job.answer(result),
             Self::Resume(job) => job.answer(result),

@@ -1,0 +1,170 @@
+//! History looked at again, after what was wrong was corrected.
+
+use harness::{Gateway, Setup, Subscriber};
+use serde_json::{Value, json};
+
+const BOUND: &str = r#"options = { event = "call.completed" }"#;
+
+/// A webhook that names nothing it could be about, where the operator says that it is about a call.
+async fn quarantined(gateway: &Gateway, note: &str) -> u64 {
+    let webhook = gateway.signed(
+        "topcalls",
+        "application/json",
+        json!({ "id": note, "note": note }).to_string(),
+    );
+    assert_eq!(gateway.post(&webhook).await.accepted(), Vec::<String>::new());
+    let list = gateway.run(&["quarantine", "list", "--json"]).await.json_lines();
+    list[0]["number"].as_u64().expect("it has a number")
+}
+
+async fn retry(gateway: &Gateway, args: &[&str]) -> harness::Output {
+    let admin = format!("http://{}", gateway.admin());
+    gateway
+        .run(&[&["quarantine", "retry", "--admin", &admin], args].concat())
+        .await
+}
+
+#[tokio::test]
+async fn what_was_in_quarantine_takes_its_place_in_the_feed() {
+    let subscriber = Subscriber::start().await;
+    let mut gateway = Setup::new()
+        .route_with("topcalls", "topcalls", BOUND)
+        .subscriber("crm", &subscriber)
+        .start()
+        .await;
+    let first = quarantined(&gateway, "one").await;
+    let second = quarantined(&gateway, "two").await;
+    let received = gateway
+        .run(&["quarantine", "show", &first.to_string(), "--json"])
+        .await
+        .json_lines();
+
+    // Nothing was corrected yet.
+    let output = retry(&gateway, &[&first.to_string(), "--json"]).await;
+    assert_eq!(output.status, Some(1), "{output:?}");
+    assert!(output.stdout.contains(r#""released":false"#), "{output:?}");
+    assert_eq!(
+        gateway.run(&["quarantine", "list", "--json"]).await.json_lines().len(),
+        2
+    );
+
+    assert_eq!(
+        gateway
+            .reload_with(|setup| setup.cleared().route("topcalls").subscriber("crm", &subscriber))
+            .await
+            .status,
+        Some(0)
+    );
+    let output = retry(&gateway, &["--all", "--json"]).await;
+    assert_eq!(output.status, Some(0), "{output:?}");
+    let lines = output.json_lines();
+    assert_eq!(
+        lines.iter().map(|line| line["number"].as_u64()).collect::<Vec<_>>(),
+        [Some(first), Some(second)]
+    );
+    assert!(
+        gateway
+            .run(&["quarantine", "list", "--json"])
+            .await
+            .json_lines()
+            .is_empty()
+    );
+
+    let deliveries = subscriber.wait_for(2).await;
+    let notes: Vec<Value> = deliveries
+        .iter()
+        .map(|it| it.event()["data"]["extra"]["note"].clone())
+        .collect();
+    assert_eq!(notes, ["one", "two"]);
+    let time: jiff::Timestamp = deliveries[0].text("time").parse().unwrap();
+    let received: jiff::Timestamp = received[0]["webhook"]["received_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(time.as_millisecond(), received.as_millisecond());
+
+    // The provider sends it once more: it is the event it became.
+    let again = gateway.signed(
+        "topcalls",
+        "application/json",
+        json!({ "id": "one", "note": "one" }).to_string(),
+    );
+    assert_eq!(gateway.post(&again).await.accepted(), [deliveries[0].id()]);
+    assert_eq!(gateway.feed().await.len(), 2);
+    let output = retry(&gateway, &[&first.to_string()]).await;
+    assert!(
+        output.stderr.contains("no webhook") && output.status == Some(1),
+        "{output:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_corrected_plugin_corrects_history_once() {
+    let subscriber = Subscriber::start().await;
+    let minutes = r#"options = { duration_unit = "minutes" }"#;
+    let seconds = r#"options = { duration_unit = "seconds" }"#;
+    let mut gateway = Setup::new()
+        .route_with("topcalls", "topcalls", minutes)
+        .route("salpre")
+        .subscriber("crm", &subscriber)
+        .start()
+        .await;
+    let call = |id: &str| json!({ "call_id": id, "status": "completed", "duration": 3 }).to_string();
+    let wrong = gateway
+        .accept(&gateway.signed("topcalls", "application/json", call("a")))
+        .await;
+    gateway.accept(&gateway.sample("salpre", "call-ended")).await;
+    subscriber.wait_for(2).await;
+    let reload = gateway
+        .reload_with(|setup| {
+            setup
+                .cleared()
+                .route_with("topcalls", "topcalls", seconds)
+                .route("salpre")
+                .subscriber("crm", &subscriber)
+        })
+        .await;
+    assert_eq!(reload.status, Some(0), "{reload:?}");
+
+    let admin = format!("http://{}", gateway.admin());
+    let args = [
+        "renormalize",
+        "--admin",
+        &admin,
+        "--route",
+        "topcalls",
+        "--since",
+        "2026-01-01T00:00:00Z",
+    ];
+    let dry = gateway.run(&[&args[..], &["--dry-run"]].concat()).await;
+    assert_eq!(dry.status, Some(0), "{dry:?}");
+    assert!(dry.stdout.contains(&wrong), "{}", dry.stdout);
+    assert!(
+        dry.stdout.contains("- /data/call/duration_seconds: 180"),
+        "{}",
+        dry.stdout
+    );
+    assert!(
+        dry.stdout.contains("+ /data/call/duration_seconds: 3"),
+        "{}",
+        dry.stdout
+    );
+    assert!(
+        dry.stdout.contains("1 webhooks: 1 events would be corrected"),
+        "{}",
+        dry.stdout
+    );
+    assert_eq!(gateway.feed().await.len(), 2);
+
+    let done = gateway.run(&args).await;
+    assert!(done.stdout.contains("1 events are corrected"), "{done:?}");
+    let again = gateway.run(&args).await;
+    assert!(
+        again.stdout.contains("1 webhooks: 0 events are corrected, 0 are added"),
+        "{again:?}"
+    );
+
+    let correction = subscriber.wait_for(3).await.pop().unwrap().event();
+    assert_eq!(correction["data"]["corrects"], wrong.as_str());
+    assert_eq!(correction["subject"], "topcalls/a");
+    assert_eq!(correction["data"]["call"]["duration_seconds"], 3.0);
+    assert_ne!(correction["id"], wrong.as_str());
+    assert_eq!(gateway.feed().await.len(), 3);
+}
