@@ -167,4 +167,20 @@ async fn a_corrected_plugin_corrects_history_once() {
     assert_eq!(correction["data"]["call"]["duration_seconds"], 3.0);
     assert_ne!(correction["id"], wrong.as_str());
     assert_eq!(gateway.feed().await.len(), 3);
+
+    // Back again: what is corrected now is the correction.
+    let reload = gateway
+        .reload_with(|setup| {
+            setup
+                .cleared()
+                .route_with("topcalls", "topcalls", minutes)
+                .subscriber("crm", &subscriber)
+        })
+        .await;
+    assert_eq!(reload.status, Some(0), "{reload:?}");
+    let done = gateway.run(&args).await;
+    assert!(done.stdout.contains("1 events are corrected"), "{done:?}");
+    let last = subscriber.wait_for(4).await.pop().unwrap().event();
+    assert_eq!(last["data"]["corrects"], correction["id"]);
+    assert_eq!(last["data"]["call"]["duration_seconds"], 180.0);
 }
