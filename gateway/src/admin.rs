@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -44,6 +44,8 @@ use crate::{
 /// The content type that goes with the text `prometheus-client` writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// More than operators and their tools have, and few enough to leave descriptors for providers.
+pub(crate) const CONNECTIONS_MAX: usize = 64;
 
 /// What the operator's address shows.
 #[derive(Debug)]
@@ -107,11 +109,16 @@ impl Admin {
     pub async fn run(self, socket: TcpListener, stop: CancellationToken) {
         let this = Arc::new(self);
         let connections = TaskTracker::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let stream = tokio::select! {
+            let accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                socket.accept().await.map(|(stream, _)| (stream, place))
+            };
+            let (stream, place) = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = socket.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                accepted = accepted => match accepted {
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         tracing::warn!(%error, "failed to accept a connection on the admin address");
                         clock::sleep(std::time::Duration::from_millis(50)).await;
@@ -121,6 +128,7 @@ impl Admin {
             };
             let (this, stop) = (Arc::clone(&this), stop.clone());
             connections.spawn(async move {
+                let _place = place;
                 let service = service_fn(move |request| {
                     let this = Arc::clone(&this);
                     async move { Ok::<_, Infallible>(this.answer(&request).await) }

@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::{Admin, Wish},
     config::{self, Checked, Config, Limits, Problem, Problems, Refused},
+    descriptors,
     inbound::{self, Certificate, Inbound, Listener, Route, Routes},
     outbound::{self, Outbound},
     plugin::{Grant, Plugins, Runtime},
@@ -55,9 +56,11 @@ impl Prepared {
                 let config = &checked.config;
                 let found = examine(&config.limits, &config.plugins, &config.routes, |_| true).await;
                 let (runtime, plugins, grants) = found.map_err(|problems| checked.refuse(problems))?;
+                let mut warnings = checked.warnings;
+                warnings.extend(descriptors::shortage(config));
                 Ok(Self {
                     config: checked.config,
-                    warnings: checked.warnings,
+                    warnings,
                     plugins,
                     runtime: Arc::new(runtime),
                     grants,

@@ -29,8 +29,12 @@ pub mod store;
 pub mod admin;
 // The commands.
 pub mod cli;
+// How many files and sockets the process may have open.
+mod descriptors;
 // The only door to now, sleep and chance.
 pub mod clock;
+// Strikes secrets out of what goes on record.
+mod redaction;
 // The providers' side, for `demo` and `send`.
 pub mod simulate;
 // Logs.

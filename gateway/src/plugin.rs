@@ -21,7 +21,6 @@ mod v1;
 pub use builtin::SAMPLES;
 pub use call::Runtime;
 pub use grant::Grant;
-pub(crate) use grant::REDACTED;
 pub use load::{Error, compile};
 
 /// A loaded plugin, ready to be granted to routes.

@@ -1,6 +1,13 @@
 //! Logs: for people on a terminal, as JSON for programs.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -19,6 +26,28 @@ pub fn one_line(text: &str, bytes_max: usize) -> String {
         }
     };
     text[..end].chars().map(printable).chain(cut.chars()).collect()
+}
+
+/// Lets one line through in a second and counts the rest: strangers can cause such lines at will.
+#[derive(Debug, Default)]
+pub(crate) struct Quiet {
+    last: Mutex<Option<Instant>>,
+    suppressed: AtomicU64,
+}
+
+const SPEAK_EVERY: Duration = Duration::from_secs(1);
+
+impl Quiet {
+    /// `Some` with the number of lines kept back since the last one.
+    pub(crate) fn speak(&self) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < SPEAK_EVERY) {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        *last = Some(Instant::now());
+        Some(self.suppressed.swap(0, Ordering::Relaxed))
+    }
 }
 
 /// How log lines look.

@@ -97,3 +97,21 @@ signature = { header = "x-sig", algorithm = "hmac-sha512", encoding = "base64", 
         ("vancouver", "Bearer abcdefgh")
     );
 }
+
+#[tokio::test]
+async fn strangers_do_not_fill_the_log() {
+    let gateway = Setup::new().route("voxagent").start().await;
+    let mut webhook = gateway.sample("voxagent", "conversation-complete");
+    // A header that looks like a signature, which the plugin has something to say about.
+    webhook.headers.retain(|(name, _)| name == "content-type");
+    webhook.headers.push(("x-some-signature".to_owned(), "ab".repeat(32)));
+    let started = std::time::Instant::now();
+    for _ in 0..100 {
+        assert_eq!(gateway.post(&webhook).await.status, 401);
+    }
+    let seconds = started.elapsed().as_secs() as usize;
+    let log = gateway.log();
+    let lines = log.iter().filter(|line| line["target"] == "callfeed::plugin").count();
+    // One a second, and of a webhook that has a voice every line.
+    assert!((1..=seconds + 2).contains(&lines), "{lines} lines in {seconds} seconds");
+}

@@ -146,6 +146,21 @@ async fn many_idle_connections_leave_room_for_work() {
     .await;
 }
 
+#[tokio::test]
+async fn the_admin_address_has_places_for_few() {
+    let gateway = Setup::new().route("magpipe").start().await;
+    let mut crowd = Vec::new();
+    for _ in 0..64 {
+        crowd.push(Connection::open(gateway.admin()).await);
+    }
+    let mut connection = Connection::open(gateway.admin()).await;
+    connection.send(b"GET /healthz HTTP/1.1\r\nhost: admin\r\n\r\n").await;
+    let (answer, _) = connection.read_for(TIMEOUT).await;
+    assert!(answer.is_empty(), "all places are taken");
+    crowd.pop();
+    assert_eq!(connection.read_head().await.0, 200);
+}
+
 /// The head of a webhook whose body is announced, with a question whether to send it.
 fn announcement(length: &str) -> String {
     format!(

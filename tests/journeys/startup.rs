@@ -218,3 +218,27 @@ path = "gone.wasm"
         }
     }
 }
+
+#[tokio::test]
+async fn as_many_descriptors_as_the_process_may_have_are_used() {
+    let gateway = Setup::new().route("magpipe").wrapped("ulimit -S -n 64").start().await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(gateway.connect().await);
+    }
+    gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    assert!(!gateway.log_text().contains("failed to accept a connection"));
+}
+
+#[tokio::test]
+async fn too_few_descriptors_are_said() {
+    let gateway = Setup::new()
+        .route("magpipe")
+        .server("max_connections = 1000")
+        .wrapped("ulimit -n 900")
+        .start()
+        .await;
+    let said = "server.max_connections: with all connections, deliveries and files open at once the gateway needs 1256 \
+                descriptors, and the system allows it 900";
+    assert!(gateway.log_text().contains(said), "{}", gateway.log_text());
+}

@@ -29,6 +29,7 @@ use super::{Failure, say, table::Table};
 use crate::{
     clock,
     config::{self, Config, Route, SigningKey},
+    descriptors,
     gateway::{Gateway, Prepared},
     outbound::sign,
     simulate::{self, Sample},
@@ -84,6 +85,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             _ = interrupt.recv() => {}
         }
     });
+    descriptors::raise();
     let directory = tempfile::Builder::new().prefix("callfeed-demo-").tempdir()?;
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let text = configuration(socket.local_addr()?, directory.path())?;

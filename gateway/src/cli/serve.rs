@@ -6,7 +6,10 @@ use tokio::{
 };
 
 use super::{ConfigFile, Failure};
-use crate::gateway::{Gateway, Prepared};
+use crate::{
+    descriptors,
+    gateway::{Gateway, Prepared},
+};
 
 /// Runs until SIGTERM or SIGINT, then finishes what is in hand within `server.grace`. A second signal ends it at once;
 /// nothing that was accepted is lost either way. On SIGHUP, and when `callfeed reload` asks, it reads its configuration
@@ -22,6 +25,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    // A file that may not grow is a full disk, and no reason to die.
+    let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    descriptors::raise();
     let prepared = Prepared::new(args.config.read()).await.map_err(Failure::Config)?;
     for warning in &prepared.warnings {
         tracing::warn!("{warning}");

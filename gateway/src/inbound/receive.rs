@@ -16,7 +16,8 @@ use super::{Answer, Route, Routes, epoch_ms};
 use crate::{
     clock, config,
     event::RawWebhook,
-    plugin::{self, Grant, REDACTED},
+    plugin::{self, Grant},
+    redaction::STRUCK_OUT,
 };
 
 /// Fields of a form or a query.
@@ -150,7 +151,7 @@ pub(super) async fn receive(
         received_at,
         method: parts.method.as_str().to_owned(),
         target: grant
-            .redact(parts.uri.path_and_query().map_or("/", |target| target.as_str()))
+            .redact_target(parts.uri.path_and_query().map_or("/", |target| target.as_str()))
             .into_owned(),
         headers: recorded_headers(&parts, grant),
         peer: Some(peer.ip().to_string()),
@@ -294,7 +295,7 @@ fn declared_headers(headers: &HeaderMap, declared: &[HeaderName]) -> Vec<(String
 fn recorded_headers(parts: &Parts, grant: &Grant) -> Vec<(String, String)> {
     let recorded = |(name, value): (&HeaderName, &header::HeaderValue)| {
         let value = match CREDENTIALS.contains(name) {
-            true => REDACTED.to_owned(),
+            true => STRUCK_OUT.to_owned(),
             false => grant.redact(&String::from_utf8_lossy(value.as_bytes())).into_owned(),
         };
         (name.as_str().to_owned(), value)

@@ -2,11 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
 };
 
 use super::metrics::Meters;
@@ -14,10 +10,8 @@ use crate::{
     config,
     event::RawWebhook,
     plugin::{Grant, Proof, Rejection, Runtime},
+    telemetry::Quiet,
 };
-
-/// Strangers can cause these lines at will: one a second for each route, the others counted.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// A route that webhooks can come in on.
 #[derive(Debug)]
@@ -153,26 +147,6 @@ fn signature_like(webhook: &RawWebhook) -> String {
         .map(|(name, _)| name.as_str())
         .collect();
     names.join(", ")
-}
-
-/// Lets one line through in a while and counts the rest.
-#[derive(Debug, Default)]
-struct Quiet {
-    last: Mutex<Option<Instant>>,
-    suppressed: AtomicU64,
-}
-
-impl Quiet {
-    /// `Some` with the number of lines kept back since the last one.
-    fn speak(&self) -> Option<u64> {
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if last.is_some_and(|last| last.elapsed() < REPORT_EVERY) {
-            self.suppressed.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        *last = Some(Instant::now());
-        Some(self.suppressed.swap(0, Ordering::Relaxed))
-    }
 }
 
 /// Every route by path.

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     clock,
     config::{SigningKey, Subscriber},
+    redaction::{Redaction, STRUCK_OUT},
 };
 
 /// How much of an answer is kept for the record.
@@ -39,7 +40,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-const STRUCK_OUT: &str = "•••";
 /// Striking out shorter values would mutilate every answer and protect nothing.
 const SECRET_CHARS_MIN: usize = 4;
 
@@ -158,7 +158,7 @@ pub struct Courier {
     client: Client,
     /// What all attempts have in common.
     request: Request,
-    secrets: Secrets,
+    secrets: Redaction,
     /// A connector does not resolve a literal address, so that is judged here.
     refused: Option<Refused>,
 }
@@ -204,7 +204,7 @@ impl Courier {
         let client = client.build()?;
         // Takes a name and password out of the URL and into a header.
         let request = client.post(subscriber.url.clone()).headers(headers).build()?;
-        let secrets = Secrets::of(request.headers(), &subscriber.url, &subscriber.secrets);
+        let secrets = secrets(request.headers(), &subscriber.url, &subscriber.secrets);
         Ok(Self {
             client,
             request,
@@ -229,7 +229,7 @@ impl Courier {
             outcome,
             duration: began.elapsed(),
             request_headers,
-            response: self.secrets.strike_out(response),
+            response: self.secrets.beginning(&response, KEEP_BYTES),
         }
     }
 
@@ -248,6 +248,8 @@ impl Courier {
     async fn read(&self, mut response: Response) -> (Outcome, String) {
         let status = response.status();
         let mut text = String::new();
+        // A secret that lies across the end of what is kept must be seen whole to be struck out.
+        let keep = KEEP_BYTES + self.secrets.longest();
         let outcome = if status.is_success() {
             Outcome::Delivered {
                 status: status.as_u16(),
@@ -271,7 +273,7 @@ impl Courier {
                     .get(LOCATION)
                     .map(HeaderValue::as_bytes)
                     .unwrap_or(b"nowhere");
-                let location = String::from_utf8_lossy(&location[..location.len().min(KEEP_BYTES)]).into_owned();
+                let location = String::from_utf8_lossy(&location[..location.len().min(keep)]).into_owned();
                 text = format!("the redirect to {location} is not followed\n");
             }
             Outcome::Failed(Failure {
@@ -280,8 +282,6 @@ impl Courier {
                 retry_after,
             })
         };
-        // A secret that lies across the end of what is kept must be seen whole to be struck out.
-        let keep = KEEP_BYTES + self.secrets.longest;
         text.push_str(&String::from_utf8_lossy(&beginning(&mut response, keep).await));
         (outcome, text)
     }
@@ -368,55 +368,28 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// Texts that must not get into the record, should a subscriber echo them.
-struct Secrets {
-    texts: Vec<String>,
-    longest: usize,
-}
-
-impl std::fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secrets(…)")
-    }
-}
-
-impl Secrets {
-    fn of(headers: &HeaderMap, url: &Url, keys: &[SigningKey]) -> Self {
-        let mut texts = Vec::new();
-        for value in headers.values().filter(|value| value.is_sensitive()) {
-            if let Ok(text) = std::str::from_utf8(value.as_bytes()) {
-                texts.push(text.to_owned());
-                // `Bearer abc`: the word alone is the secret.
-                texts.extend(text.rsplit_once(' ').map(|(_, word)| word.to_owned()));
-                texts.extend(password(text));
-            }
+/// What must not get into the record, should a subscriber echo it.
+fn secrets(headers: &HeaderMap, url: &Url, keys: &[SigningKey]) -> Redaction {
+    let mut texts = Vec::new();
+    for value in headers.values().filter(|value| value.is_sensitive()) {
+        if let Ok(text) = std::str::from_utf8(value.as_bytes()) {
+            texts.push(text.to_owned());
+            // `Bearer abc`: the word alone is the secret.
+            texts.extend(text.rsplit_once(' ').map(|(_, word)| word.to_owned()));
+            texts.extend(password(text));
         }
-        // As written and as meant; a token stands there as often as in a header.
-        texts.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
-        let written = url.query().unwrap_or_default().split('&');
-        texts.extend(written.filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
-        for key in keys {
-            let (SigningKey::Hmac(secret) | SigningKey::Ed25519(secret)) = key;
-            texts.push(BASE64.encode(secret.expose()).trim_end_matches('=').to_owned());
-            texts.extend(std::str::from_utf8(secret.expose()).ok().map(str::to_owned));
-        }
-        texts.retain(|text| text.chars().count() >= SECRET_CHARS_MIN);
-        // The longest first, or a part would be struck out and leave the rest standing.
-        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        texts.dedup();
-        let longest = texts.first().map_or(0, String::len);
-        Self { texts, longest }
     }
-
-    fn strike_out(&self, mut text: String) -> String {
-        for secret in &self.texts {
-            if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), STRUCK_OUT);
-            }
-        }
-        text.truncate(text.floor_char_boundary(KEEP_BYTES));
-        text
+    // As written and as meant; a token stands there as often as in a header.
+    texts.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+    let written = url.query().unwrap_or_default().split('&');
+    texts.extend(written.filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
+    for key in keys {
+        let (SigningKey::Hmac(secret) | SigningKey::Ed25519(secret)) = key;
+        texts.push(BASE64.encode(secret.expose()).trim_end_matches('=').to_owned());
+        texts.extend(std::str::from_utf8(secret.expose()).ok().map(str::to_owned));
     }
+    texts.retain(|text| text.chars().count() >= SECRET_CHARS_MIN);
+    Redaction::new(texts)
 }
 
 /// What a `Basic` header hides behind its base64, also where it was made of a URL: the password, or the name where that
@@ -688,6 +661,32 @@ mod tests {
             attempted.response
         );
         assert!(attempted.response.len() <= KEEP_BYTES);
+    }
+
+    /// Where a location, or a body, is cut, no part of a secret may be left standing.
+    #[tokio::test]
+    async fn an_echoed_secret_is_struck_out_where_it_is_cut() {
+        let many = "sesame-open".repeat(2 * KEEP_BYTES / 11);
+        let across = format!("/{}sesame-open", "x".repeat(KEEP_BYTES - 5));
+        let replies: [(u16, &str, &str); 4] = [
+            (307, &many, ""),
+            (307, &across, ""),
+            (401, "", &many),
+            (401, "", &across),
+        ];
+        for (status, location, body) in replies {
+            let (location, body): (&'static str, _) = (location.to_owned().leak(), body.to_owned());
+            let server = Scripted::start(move |_| {
+                let reply = Reply::status(status).header("location", location);
+                reply.body(body.clone().into_bytes())
+            })
+            .await;
+            let mut subscriber = subscriber("crm", &server.url);
+            subscriber.headers = vec![(HeaderName::from_static("x-token"), Secret::new("sesame-open"))];
+            let response = attempt(&subscriber).await.response;
+            let told = response.replace("the redirect to", "").replace("is not followed", "");
+            assert!(!told.contains('s') && response.len() <= KEEP_BYTES, "{response}");
+        }
     }
 
     #[tokio::test]

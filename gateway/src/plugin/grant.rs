@@ -13,11 +13,9 @@ use serde_json::Value;
 use super::{Descriptor, Plugin};
 use crate::{
     config::{Problem, Route, Secret},
-    telemetry::one_line,
+    redaction::Redaction,
+    telemetry::{Quiet, one_line},
 };
-
-/// What stands where a secret stood.
-pub(crate) const REDACTED: &str = "•••";
 
 /// How a secret's text becomes key bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +96,10 @@ pub struct Grant {
     pub headers: Vec<HeaderName>,
     pub(super) allow_unsigned: bool,
     pub(super) allow_hmac: bool,
-    /// Every secret as written, to be replaced wherever the webhook repeats it.
-    texts: Vec<Secret>,
+    /// Every secret as written, to be struck out wherever the webhook repeats it.
+    redaction: Redaction,
+    /// For what the plugin says of webhooks that nothing has proven.
+    pub(super) unproven: Quiet,
 }
 
 impl std::fmt::Debug for Grant {
@@ -208,6 +208,8 @@ impl Grant {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let texts = route.secrets.iter().flat_map(|(_, values)| values);
+        let texts = texts.filter_map(|secret| String::from_utf8(secret.expose().to_vec()).ok());
         Ok(Self {
             route: route.name.clone(),
             secrets,
@@ -215,27 +217,20 @@ impl Grant {
             headers,
             allow_unsigned: route.allow_unsigned,
             allow_hmac: route.allow_hmac,
-            texts: route
-                .secrets
-                .iter()
-                .flat_map(|(_, values)| values.iter().cloned())
-                .collect(),
+            redaction: Redaction::new(texts),
+            unproven: Quiet::default(),
             plugin,
         })
     }
 
-    /// Replaces every secret of the route that a text repeats.
+    /// Strikes out every secret of the route that a text repeats.
     pub(crate) fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let mut text = Cow::Borrowed(text);
-        for secret in &self.texts {
-            if let Ok(secret) = std::str::from_utf8(secret.expose())
-                && !secret.is_empty()
-                && text.contains(secret)
-            {
-                text = Cow::Owned(text.replace(secret, REDACTED));
-            }
-        }
-        text
+        self.redaction.strike_out(text)
+    }
+
+    /// Does the same with path and query of a request.
+    pub(crate) fn redact_target<'t>(&self, target: &'t str) -> Cow<'t, str> {
+        self.redaction.strike_out_of_target(target)
     }
 
     /// The name of the route this was granted to.

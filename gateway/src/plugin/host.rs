@@ -22,6 +22,9 @@ use super::{
 };
 use crate::telemetry::one_line;
 
+/// What a plugin says stands under this name in the log.
+const PLUGIN: &str = "callfeed::plugin";
+
 /// Which export is running; keyed operations belong to `verify`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -47,6 +50,8 @@ pub(super) struct CallState {
     host_calls_left: u32,
     hashed_bytes_left: usize,
     log_lines_left: u32,
+    /// Whether a webhook that nothing has proven yet has a voice in the log; asked at its first line.
+    voice: Option<bool>,
 }
 
 impl CallState {
@@ -73,11 +78,25 @@ impl CallState {
             host_calls_left: bounds.host_calls,
             hashed_bytes_left: HASHED_BYTES,
             log_lines_left: LOG_LINES,
+            voice: None,
         }
     }
 
     pub(super) fn received_at_ms(&self) -> u64 {
         self.received_at_ms
+    }
+
+    /// Whether the plugin may write into the log now: `Some` with the number of webhooks that might not, to be said once.
+    fn voice(&mut self) -> Option<Option<u64>> {
+        match (&self.grant, self.evidence, self.voice) {
+            (None, ..) | (_, Some(_), _) | (.., Some(true)) => Some(None),
+            (.., Some(false)) => None,
+            (Some(grant), None, None) => {
+                let spoken = grant.unproven.speak();
+                self.voice = Some(spoken.is_some());
+                spoken.map(|more| Some(more).filter(|more| *more > 0))
+            }
+        }
     }
 
     fn charge_call(&mut self) -> Result<(), Failure> {
@@ -532,10 +551,18 @@ fn claims_hold(claims: &Value, rules: &JwsRules, received_at_ms: u64) -> bool {
 
 impl environment::Host for CallState {
     fn log(&mut self, level: environment::Level, message: String) {
-        let Some(left) = self.log_lines_left.checked_sub(1) else {
+        use environment::Level;
+        let is_heard = match level {
+            Level::Debug => tracing::enabled!(target: PLUGIN, tracing::Level::DEBUG),
+            Level::Info => tracing::enabled!(target: PLUGIN, tracing::Level::INFO),
+            Level::Warn => tracing::enabled!(target: PLUGIN, tracing::Level::WARN),
+            Level::Error => tracing::enabled!(target: PLUGIN, tracing::Level::ERROR),
+        };
+        let Some(left) = self.log_lines_left.checked_sub(1).filter(|_| is_heard) else {
             return;
         };
         self.log_lines_left = left;
+        let Some(more) = self.voice() else { return };
         let (plugin, route, message) = match &self.grant {
             Some(grant) => (
                 grant.plugin.name.as_str(),
@@ -545,10 +572,10 @@ impl environment::Host for CallState {
             None => ("", "", one_line(&message, LOG_BYTES)),
         };
         match level {
-            environment::Level::Debug => tracing::debug!(target: "callfeed::plugin", plugin, route, "{message}"),
-            environment::Level::Info => tracing::info!(target: "callfeed::plugin", plugin, route, "{message}"),
-            environment::Level::Warn => tracing::warn!(target: "callfeed::plugin", plugin, route, "{message}"),
-            environment::Level::Error => tracing::error!(target: "callfeed::plugin", plugin, route, "{message}"),
+            Level::Debug => tracing::debug!(target: PLUGIN, plugin, route, more, "{message}"),
+            Level::Info => tracing::info!(target: PLUGIN, plugin, route, more, "{message}"),
+            Level::Warn => tracing::warn!(target: PLUGIN, plugin, route, more, "{message}"),
+            Level::Error => tracing::error!(target: PLUGIN, plugin, route, more, "{message}"),
         }
     }
 
