@@ -306,7 +306,7 @@ impl Gateway {
         eventually(&format!("{message:?} in the log"), look).await
     }
 
-    /// Ends it as a power cut would.
+    /// Ends it as `kill -9` does.
     ///
     /// # Panics
     ///

@@ -8,7 +8,7 @@ use std::{
 use harness::{Setup, Subscriber};
 use tokio::{sync::watch, task::JoinSet};
 
-/// How often the power goes.
+/// How often it is ended, as `kill -9` does.
 const CRASHES: usize = 4;
 /// Senders at the same time.
 const SENDERS: usize = 12;
