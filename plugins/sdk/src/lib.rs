@@ -82,6 +82,8 @@
 //! - [`data`] is the unified event's `data`, [`kind`] its types.
 //! - [`crypto`] and [`environment`] are what the gateway does for a plugin.
 //! - [`remarks`] is for what a mapping has to say about its own reading.
+//! - Memory comes from an allocator made for one webhook an instance. A plugin that brings a `#[global_allocator]` of
+//!   its own turns the default feature `allocator` off.
 //! - [`encoding`], [`phone`] and [`time`] read hex and base64, telephone numbers and times.
 //! - [`testing`] stands in for the gateway in native builds, and runs a directory of cases: requests in files, and the
 //!   events they should become.
@@ -97,7 +99,7 @@ pub mod encoding;
 pub mod environment;
 pub mod json;
 pub mod kind;
-#[cfg(target_arch = "wasm32")]
+#[cfg(any(test, all(feature = "allocator", target_arch = "wasm32")))]
 mod memory;
 pub mod phone;
 pub mod remarks;

@@ -17,11 +17,13 @@ use std::{
 const AREA_BYTES: usize = 384 << 10;
 const PIECE_BYTES_MAX: usize = 32 << 10;
 
+// Stable compilers do not tell of this feature; they have no threads for a plugin's target either.
+#[cfg(target_feature = "atomics")]
+compile_error!("this allocator is for one thread; with threads, leave the feature `allocator` out");
+
+#[cfg(target_arch = "wasm32")]
 #[global_allocator]
-static PIECES: Pieces = Pieces {
-    area: UnsafeCell::new([MaybeUninit::uninit(); AREA_BYTES]),
-    used: Cell::new(0),
-};
+static PIECES: Pieces = Pieces::new();
 
 struct Pieces {
     area: UnsafeCell<[MaybeUninit<u8>; AREA_BYTES]>,
@@ -29,9 +31,17 @@ struct Pieces {
 }
 
 // SAFETY: a component of this contract has one thread.
+#[cfg(target_arch = "wasm32")]
 unsafe impl Sync for Pieces {}
 
 impl Pieces {
+    const fn new() -> Self {
+        Self {
+            area: UnsafeCell::new([MaybeUninit::uninit(); AREA_BYTES]),
+            used: Cell::new(0),
+        }
+    }
+
     fn start(&self) -> *mut u8 {
         self.area.get().cast()
     }
@@ -45,7 +55,8 @@ impl Pieces {
     /// Lengthens or shortens the piece that was cut last.
     fn resize_last(&self, piece: *mut u8, old_bytes: usize, new_bytes: usize) -> bool {
         let Some(offset) = self.offset(piece) else { return false };
-        let fits = offset + old_bytes == self.used.get() && new_bytes <= AREA_BYTES - offset;
+        let bytes_max = PIECE_BYTES_MAX.min(AREA_BYTES - offset);
+        let fits = offset + old_bytes == self.used.get() && new_bytes <= bytes_max;
         if fits {
             self.used.set(offset + new_bytes);
         }
@@ -84,15 +95,20 @@ unsafe impl GlobalAlloc for Pieces {
             // SAFETY: what is not in the area came from the system.
             return unsafe { System.realloc(piece, layout, new_bytes) };
         }
-        if self.resize_last(piece, layout.size(), new_bytes) {
+        if self.resize_last(piece, layout.size(), new_bytes) || new_bytes <= layout.size() {
             return piece;
         }
         // SAFETY: the caller promises that the size is valid for the alignment.
         let moved = unsafe { self.alloc(Layout::from_size_align_unchecked(new_bytes, layout.align())) };
         if !moved.is_null() {
             // SAFETY: two pieces that do not overlap, each of at least so many bytes.
-            unsafe { ptr::copy_nonoverlapping(piece, moved, layout.size().min(new_bytes)) };
+            unsafe { ptr::copy_nonoverlapping(piece, moved, layout.size()) };
+            // SAFETY: the caller gives up what it had.
+            unsafe { self.dealloc(piece, layout) };
         }
         moved
     }
 }
+
+#[cfg(test)]
+mod tests;
