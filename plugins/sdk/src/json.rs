@@ -90,7 +90,8 @@ impl<'a> Document<'a> {
     }
 
     /// A short text that stands for everything the document says, for the id of an event whose own identity is not
-    /// known: the order of members, blank space, escapes and the spelling of numbers make no difference to it.
+    /// known: the order of members, blank space, escapes and the spelling of numbers make no difference to it. A number of
+    /// more than 15 digits counts as it is spelt: as a float it could be the same as its neighbour.
     ///
     /// # Errors
     ///
