@@ -93,6 +93,26 @@ impl Recipe {
         matches!(self, Recipe::UrlRaw | Recipe::Raw)
     }
 
+    /// What the variables can begin with in a message of theirs.
+    pub(crate) fn openings(self) -> &'static [&'static str] {
+        match self {
+            // `data` and its first key, joined.
+            Recipe::FormRecursive | Recipe::JsonRecursive | Recipe::JsonRecursiveUnindexed => {
+                &["calltracking_event", "data"]
+            }
+            Recipe::FormFlat
+            | Recipe::FormTopJson
+            | Recipe::JsonTopSlice
+            | Recipe::JsonTopPhp
+            | Recipe::JsonTopPlain
+            | Recipe::JsonBracket
+            // A form as sent; the rest of a JSON document is none.
+            | Recipe::UrlRaw => &["calltracking_event", "data[", "data{"],
+            // Without the URL, or without the content.
+            Recipe::Raw | Recipe::ArrayLiteral | Recipe::UrlOnly => &[],
+        }
+    }
+
     /// How keys and values are glued, where it is done at every depth and without marks.
     fn glue(self) -> Option<Glue> {
         match self {
@@ -222,7 +242,8 @@ impl<'a> Variables<'a> {
     }
 
     /// Key and value are joined without a separator, so another body can have the same message. This holds a matched
-    /// request to the only shapes known, in which the message can be taken apart in one way.
+    /// request to the only shapes known, in which the message can be taken apart in one way. Of any other no event is
+    /// made.
     pub(crate) fn check_shape(&self, recipe: Recipe) -> Result<(), String> {
         match self {
             // The message is the document itself. A form is none: the header that calls the body one is not signed.

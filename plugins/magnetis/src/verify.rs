@@ -4,7 +4,7 @@
 //! the operator may have entered at the vendor's. The one that fits is named in the verdict, for the operator to pin.
 
 use callfeed_plugin::{
-    Body, Rejection, Request, Verdict,
+    Body, Field, Rejection, Request, Verdict,
     crypto::{self, Failure, Part},
     encoding, environment,
 };
@@ -53,7 +53,7 @@ pub(crate) fn verify(request: &Request) -> Result<Verdict, Rejection> {
         };
         for candidate in candidates(recipe, &message, &request.urls) {
             match crypto::verify_hmac(SECRET, ALGORITHM, &candidate.parts(), &signature) {
-                Ok(()) => return accept(recipe, &variables),
+                Ok(()) => return accept(&candidate, request, &variables),
                 Err(Failure::Mismatch) => {}
                 Err(failure) => return Err(failure.into()),
             }
@@ -169,7 +169,17 @@ impl Candidate<'_> {
     }
 }
 
-fn accept(recipe: Recipe, variables: &Variables<'_>) -> Result<Verdict, Rejection> {
+fn accept(candidate: &Candidate<'_>, request: &Request, variables: &Variables<'_>) -> Result<Verdict, Rejection> {
+    let recipe = candidate.recipe;
+    if candidate
+        .url
+        .is_some_and(|(_, url)| holds_variables(recipe, url, &request.query))
+    {
+        return Err(Rejection::unauthenticated("query-unexpected").detail(format!(
+            "{}: the query holds what a variable of the body begins with",
+            recipe.name()
+        )));
+    }
     variables.check_shape(recipe).map_err(|detail| {
         Rejection::unauthenticated("body-ambiguous").detail(format!("{}: {detail}", recipe.name()))
     })?;
@@ -180,6 +190,14 @@ fn accept(recipe: Recipe, variables: &Variables<'_>) -> Result<Verdict, Rejectio
         ));
     }
     Ok(Verdict::authentic(recipe.name()))
+}
+
+/// The query is signed as received where the configured URL has none, and the variables follow it without a mark: whoever
+/// has seen a webhook could move the first ones there, and the rest would still fit. What was moved begins with a root.
+fn holds_variables(recipe: Recipe, url: &str, query: &[Field]) -> bool {
+    let holds = |text: &str| recipe.openings().iter().any(|opening| text.contains(opening));
+    let received = url.split_once('?').is_some_and(|(_, received)| holds(received));
+    received || query.iter().any(|field| holds(&field.name) || holds(&field.value))
 }
 
 #[cfg(test)]

@@ -109,6 +109,35 @@ fn forms_that_do_not_bind_the_body_need_two_words_and_are_logged() {
 }
 
 #[test]
+fn a_query_may_not_begin_the_variables() {
+    let holds = |recipe, query: &str, decoded: &str| {
+        let fields = [TestHost::field("tenant", decoded)];
+        holds_variables(recipe, &format!("{URL}?tenant={query}"), &fields)
+    };
+    for recipe in [
+        Recipe::FormFlat,
+        Recipe::JsonTopSlice,
+        Recipe::JsonBracket,
+        Recipe::UrlRaw,
+    ] {
+        assert!(!holds(recipe, "7", "7"));
+        assert!(!holds(recipe, "database-events", "database-events"));
+        for root in ["calltracking_event", "data[id", "data{"] {
+            assert!(holds(recipe, root, ""), "{root}");
+            assert!(holds(recipe, "percent-encoded", root), "{root}");
+        }
+    }
+    assert!(holds(Recipe::JsonRecursive, "7dataid", "7dataid"));
+    assert!(!holds(Recipe::Raw, "data[id]", "data[id]"));
+    // The operator's own URL, without a query.
+    assert!(!holds_variables(
+        Recipe::FormFlat,
+        "https://gw.example.com/data[x]",
+        &[]
+    ));
+}
+
+#[test]
 fn the_schema_of_the_options_wants_two_words_as_well() {
     let schema = serde_json::from_str(&crate::options_schema()).unwrap();
     let valid = |options| jsonschema::is_valid(&schema, &serde_json::from_str(options).unwrap());
