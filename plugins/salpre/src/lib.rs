@@ -82,7 +82,7 @@ impl Provider for Salpre {
         let name = body
             .take_str("event_type")
             .ok_or_else(|| Rejection::malformed("event-missing"))?;
-        let test = body.take_bool("is_test").unwrap_or_default();
+        let test = take_test(&mut body);
         let event = match &*name {
             "call_initiated" => call_event(Moment::Initiated, name, body)?,
             "call_ringing" => call_event(Moment::Ringing, name, body)?,
@@ -100,6 +100,16 @@ impl Provider for Salpre {
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
+/// Whether this is a test. A test taken for a real call does more harm than the reverse, so it is one unless it clearly
+/// says that it is not. What is no boolean stays.
+fn take_test(body: &mut Object<'_>) -> bool {
+    let no = ["null", "0", r#""false""#, r#""0""#];
+    match body.take_bool("is_test") {
+        Some(test) => test,
+        None => body.peek_raw("is_test").is_some_and(|said| !no.contains(&said.get())),
+    }
 }
 
 /// The console's test button always speaks of the same call, and real calls count from the same number: a test must
