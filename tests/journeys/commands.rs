@@ -392,6 +392,10 @@ async fn the_demo_shows_every_provider_and_ends_well() {
         providers,
         ["magnetis", "magpipe", "salpre", "topcalls", "voxagent"].into()
     );
+    let failed = |arrival: &serde_json::Value| {
+        arrival["event"]["type"] == "call.failed" && arrival["event"]["data"]["provider"] == "topcalls"
+    };
+    assert!(arrivals.iter().any(failed), "no sample hides behind another");
     assert!(summary["duplicates"].as_u64().unwrap() >= 5, "{summary}");
     assert!(summary["accept_ms"]["p50"].as_f64().unwrap() > 0.0, "{summary}");
 

@@ -62,6 +62,16 @@ impl Name {
         }
     }
 
+    /// The call's end, where its state told of a transfer and the call is over as well: nobody may ever name it.
+    pub(crate) fn end(&self, body: &Object<'_>) -> Option<Name> {
+        let reached = reached(body);
+        (!self.is_given && self.text == TRANSFERRED && is_end(reached)).then(|| Name {
+            text: reached.to_owned(),
+            url_overruled: self.url_overruled,
+            is_given: false,
+        })
+    }
+
     /// Whether somebody named the event; else its state told.
     pub(crate) fn is_given(&self) -> bool {
         self.is_given
@@ -88,7 +98,7 @@ impl Name {
             "call.started" => kind::CALL_ANSWERED,
             COMPLETED => kind::CALL_COMPLETED,
             "call.failed" => kind::CALL_FAILED,
-            "call.transferred" => kind::CALL_TRANSFERRED,
+            TRANSFERRED => kind::CALL_TRANSFERRED,
             "campaign.started" => kind::CAMPAIGN_STARTED,
             "campaign.paused" => kind::CAMPAIGN_PAUSED,
             "campaign.resumed" => kind::CAMPAIGN_RESUMED,
@@ -100,6 +110,7 @@ impl Name {
 }
 
 const COMPLETED: &str = "call.completed";
+const TRANSFERRED: &str = "call.transferred";
 
 /// What follows the route's path, or stands in the query, may be meant for somebody else.
 fn is_name(text: &str) -> bool {
@@ -122,9 +133,7 @@ fn is_compatible(name: &str, body: &Object<'_>) -> bool {
     if !body.has("call_id") {
         return match name {
             "lead.status_changed" => body.has("lead_id"),
-            "campaign.started" | "campaign.paused" | "campaign.resumed" | "campaign.completed" | "campaign.stopped"
-            | "campaign.activated" => body.has("campaign_id"),
-            _ => false,
+            _ => body.has("campaign_id") && is_compatible_campaign(name, body.peek_str("status").as_deref()),
         };
     }
     let reached = reached(body);
@@ -139,11 +148,25 @@ fn is_compatible(name: &str, body: &Object<'_>) -> bool {
         COMPLETED => {
             reached == COMPLETED || reached == UNKNOWN || body.peek_str("status").as_deref() == Some("completed")
         }
-        "call.transferred" => has_transfer(body) || reached == UNKNOWN,
+        TRANSFERRED => has_transfer(body) || reached == UNKNOWN,
         "call.queued" | "call.started" | "call.failed" => reached == name || reached == UNKNOWN,
         _ => false,
     }
 }
+
+/// A campaign's `status`, where it has one of the known ones, is that after the event.
+fn is_compatible_campaign(name: &str, status: Option<&str>) -> bool {
+    let after = match name {
+        "campaign.started" | "campaign.resumed" | "campaign.activated" => "running",
+        "campaign.paused" => "paused",
+        "campaign.completed" => "completed",
+        "campaign.stopped" => "stopped",
+        _ => return false,
+    };
+    status.is_none_or(|status| status == after || !CAMPAIGN_STATUSES.contains(&status))
+}
+
+const CAMPAIGN_STATUSES: [&str; 4] = ["running", "paused", "completed", "stopped"];
 
 const UNKNOWN: &str = "unknown";
 
@@ -152,7 +175,7 @@ fn inferred(body: &Object<'_>) -> &'static str {
         return if body.has("campaign_id") { "campaign" } else { UNKNOWN };
     }
     if has_transfer(body) {
-        return "call.transferred";
+        return TRANSFERRED;
     }
     reached(body)
 }
@@ -161,9 +184,8 @@ fn has_transfer(body: &Object<'_>) -> bool {
     TRANSFER_KEYS.into_iter().any(|key| body.has(key))
 }
 
-/// Whether the call is over, whatever else is said of it.
-pub(crate) fn is_over(body: &Object<'_>) -> bool {
-    matches!(reached(body), COMPLETED | "call.failed")
+fn is_end(reached: &str) -> bool {
+    matches!(reached, COMPLETED | "call.failed")
 }
 
 /// How far the call has come.

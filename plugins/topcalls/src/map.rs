@@ -18,7 +18,7 @@ use callfeed_plugin::{
 
 use crate::{
     DurationUnit, Options,
-    event::{NAME_KEYS, Name, TRANSFER_KEYS, is_over},
+    event::{NAME_KEYS, Name, TRANSFER_KEYS},
 };
 
 /// Members in which the time of something that is no call may be; the vendor documents none.
@@ -40,10 +40,21 @@ pub(crate) fn map(request: &Request, payload: Option<&str>) -> Result<Outcome, R
         ..
     } = environment::options()?;
     let document = Document::parse(text)?;
-    let mut body = document.object()?;
+    let body = document.object()?;
     let name = Name::of(request, bound, &body);
+    let event = |name, body| event(name, duration_unit, body, &document);
+    Ok(Outcome::events(match name.end(&body) {
+        None => vec![event(&name, body)?],
+        Some(end) => vec![event(&name, document.object()?)?, event(&end, body)?],
+    }))
+}
+
+/// What a body says as an event of this name.
+fn event(name: &Name, unit: DurationUnit, body: Object<'_>, document: &Document<'_>) -> Result<Event, Rejection> {
+    // Bound again, as what is added to it lives no longer than this.
+    let mut body = body;
     let kind = name.kind();
-    let identity = Identity::of(&name, kind, &body, &document)?;
+    let identity = Identity::of(name, kind, &body, document)?;
     let moment = moment(kind, &body);
 
     let mut remarks = Remarks::default();
@@ -62,7 +73,7 @@ pub(crate) fn map(request: &Request, payload: Option<&str>) -> Result<Outcome, R
             extra: body,
             ..Data::default()
         };
-        return Ok(Outcome::event(identity.event(kind).at(moment.as_ref()).data(&data)));
+        return Ok(identity.event(kind).at(moment.as_ref()).data(&data));
     }
 
     for key in NAME_KEYS {
@@ -72,7 +83,7 @@ pub(crate) fn map(request: &Request, payload: Option<&str>) -> Result<Outcome, R
     }
     let lead = body.take_id("lead_id").map(|id| Lead { id, ..Lead::default() });
     let campaign = campaign(kind, &mut body);
-    let call = (!is_campaign(kind)).then(|| call(&name, duration_unit, &mut body, &mut remarks));
+    let call = (!is_campaign(kind)).then(|| call(name, unit, &mut body, &mut remarks));
     let metadata = body.take_raw_object("metadata");
 
     let remarks = remarks.into_raw();
@@ -88,7 +99,7 @@ pub(crate) fn map(request: &Request, payload: Option<&str>) -> Result<Outcome, R
         extra: body,
         ..Data::default()
     };
-    Ok(Outcome::event(identity.event(kind).at(moment.as_ref()).data(&data)))
+    Ok(identity.event(kind).at(moment.as_ref()).data(&data))
 }
 
 /// What makes an event the same event when it comes again.
@@ -124,8 +135,6 @@ impl<'a> Identity<'a> {
         let id = match kind {
             _ if is_campaign(kind) => format!("{family}:{subject}:{}", occurrence(body, document)?),
             kind::CALL_COMPLETED | kind::CALL_FAILED => format!("end:{subject}"),
-            // A call that is over and was transferred is no news of the transfer, and is not to hide the end's own.
-            kind::CALL_TRANSFERRED if is_over(body) => format!("{family}:ended:{subject}"),
             _ => format!("{family}:{subject}"),
         };
         Ok(Self { id, subject })
@@ -167,7 +176,7 @@ fn call<'a>(name: &'a Name, unit: DurationUnit, body: &mut Object<'a>, remarks: 
         // The vendor only places calls.
         direction: Direction::Outbound,
         state: state(name.kind()),
-        outcome: outcome(body),
+        outcome: outcome(name.kind(), body),
         from: body.take_party("from_phone_number"),
         to: body.take_party("phone_number"),
         forwarded_to: TRANSFER_KEYS.into_iter().find_map(|key| body.take_party(key)),
@@ -202,8 +211,9 @@ fn state(kind: &str) -> Option<CallState> {
     }
 }
 
-/// `call_status` is the telephony's word. `status` is the gateway's: it tells of a failure, never of a success.
-fn outcome(body: &Object<'_>) -> Option<CallOutcome> {
+/// `call_status` is the telephony's word. `status` is the gateway's: it tells of a failure, never of a success. What else
+/// an event that is called a failure tells, it does by its name.
+fn outcome(kind: &str, body: &Object<'_>) -> Option<CallOutcome> {
     match body.peek_str("call_status").as_deref() {
         Some("completed") => return Some(CallOutcome::Completed),
         Some("no-answer") => return Some(CallOutcome::NoAnswer),
@@ -216,7 +226,7 @@ fn outcome(body: &Object<'_>) -> Option<CallOutcome> {
     match body.peek_str("status").as_deref() {
         Some("failed") => Some(CallOutcome::Failed),
         Some("cancelled") => Some(CallOutcome::Cancelled),
-        _ => None,
+        _ => (kind == kind::CALL_FAILED).then_some(CallOutcome::Failed),
     }
 }
 
