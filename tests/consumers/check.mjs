@@ -6,13 +6,13 @@
 import { createPublicKey, verify as verifySignature } from 'node:crypto';
 import { json } from 'node:stream/consumers';
 import { HTTP } from 'cloudevents';
-import { Webhook } from 'standardwebhooks';
+import { Webhook, WebhookVerificationError } from 'standardwebhooks';
 
 // With the official library; it knows no Ed25519, so that is done as the specification of Standard Webhooks says.
 function verify(headers, body, key) {
   if (!key.startsWith('whpk_')) return new Webhook(key).verify(body, headers);
   if (Math.abs(Date.now() / 1000 - Number(headers['webhook-timestamp'])) > 300) {
-    throw new Error('Message timestamp too old or too new');
+    throw new WebhookVerificationError('Message timestamp too old or too new');
   }
   const x = Buffer.from(key.slice('whpk_'.length), 'base64').toString('base64url');
   const publicKey = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' });
@@ -21,7 +21,7 @@ function verify(headers, body, key) {
   const signatures = headers['webhook-signature'].split(' ').map((signature) => signature.split(','));
   const matches = ([version, value]) =>
     version === 'v1a' && verifySignature(null, message, publicKey, Buffer.from(value, 'base64'));
-  if (!signatures.some(matches)) throw new Error('No matching signature found');
+  if (!signatures.some(matches)) throw new WebhookVerificationError('No matching signature found');
 }
 
 function refusal({ headers, body, key }) {
@@ -29,7 +29,9 @@ function refusal({ headers, body, key }) {
     verify(headers, Buffer.from(body, 'base64'), key);
     return null;
   } catch (error) {
-    return `${error.name}: ${error.message}`;
+    // With anything else the library failed, which is no refusal.
+    if (!(error instanceof WebhookVerificationError)) throw error;
+    return error.message;
   }
 }
 

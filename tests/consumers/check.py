@@ -14,7 +14,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jsonschema import Draft202012Validator
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 EPOCH = datetime.fromtimestamp(0, timezone.utc)
 
@@ -24,7 +24,7 @@ def verify(headers, body, key):
     if not key.startswith("whpk_"):
         return Webhook(key).verify(body, headers)
     if abs(time.time() - int(headers["webhook-timestamp"])) > 300:
-        raise ValueError("Message timestamp too old or too new")
+        raise WebhookVerificationError("Message timestamp too old or too new")
     public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.removeprefix("whpk_"), validate=True))
     message = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     for signature in headers["webhook-signature"].split(" "):
@@ -34,14 +34,15 @@ def verify(headers, body, key):
                 return public.verify(base64.b64decode(value, validate=True), message)
             except InvalidSignature:
                 continue
-    raise ValueError("No matching signature found")
+    raise WebhookVerificationError("No matching signature found")
 
 
 def refusal(headers, body, key):
     try:
         verify(headers, body, key)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+    except WebhookVerificationError as error:
+        # With anything else the library failed, which is no refusal.
+        return str(error)
     return None
 
 
