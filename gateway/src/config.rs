@@ -238,6 +238,9 @@ pub struct Subscriber {
     pub timeout: Duration,
     /// Pause before each attempt, the first included; its length is the number of attempts.
     pub schedule: Vec<Duration>,
+    pub order: Order,
+    /// Attempts in a time, of whatever delivery. `None`: as many as there are.
+    pub rate: Option<Rate>,
     pub in_flight_max: usize,
     /// Deliveries that may wait for another attempt before reading on stops. One that waits holds no event in memory.
     pub waiting_max: usize,
@@ -265,6 +268,22 @@ impl Subscriber {
     };
     pub const IN_FLIGHT_MAX: usize = 32;
     pub const WAITING_MAX: usize = 100_000;
+}
+
+/// Which deliveries wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Those of one call, or whatever else is the subject, go one after the other.
+    Call,
+    /// Every delivery stands alone.
+    None,
+}
+
+/// `rate = "50/s"`: so many in so long, wherever that begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub count: u32,
+    pub per: Duration,
 }
 
 /// Which events a subscriber gets: all conditions must hold; an empty list is no condition.

@@ -28,6 +28,7 @@ pub mod dispatch;
 mod follow;
 mod metrics;
 mod operate;
+mod rate;
 pub mod schedule;
 pub mod sign;
 #[cfg(test)]

@@ -391,6 +391,59 @@ fn the_example_shows_every_key() {
 }
 
 #[test]
+fn order_and_rate_are_read() {
+    let with = |keys: &str| {
+        format!(
+            "[[route]]\nname = \"a\"\nprovider = \"a\"\nsecrets.signing = {{ env = \"SET\" }}\n\
+             [[subscriber]]\nname = \"crm\"\nurl = \"https://crm.example.com\"\nsecrets = {{ env = \"SET\" }}\n{keys}"
+        )
+    };
+    let rate = |count, seconds| {
+        Some(Rate {
+            count,
+            per: Duration::from_secs(seconds),
+        })
+    };
+    for (keys, order, expected) in [
+        ("", Order::Call, None),
+        ("order = \"call\"\nrate = \"50/s\"", Order::Call, rate(50, 1)),
+        ("order = \"none\"\nrate = \"1/m\"", Order::None, rate(1, 60)),
+        ("rate = \"100000/m\"", Order::Call, rate(100_000, 60)),
+    ] {
+        let config = parse_text(&with(keys)).unwrap().config;
+        assert_eq!(
+            (config.subscribers[0].order, config.subscribers[0].rate),
+            (order, expected),
+            "{keys}"
+        );
+    }
+    for (nonsense, complaint) in [
+        ("\"50\"", "\"50\" is not a rate"),
+        ("\"/s\"", "\"/s\" is not a rate"),
+        ("\"50/h\"", "\"50/h\" is not a rate"),
+        ("\"50/s/s\"", "\"50/s/s\" is not a rate"),
+        ("\"+5/s\"", "\"+5/s\" is not a rate"),
+        ("\"-5/s\"", "\"-5/s\" is not a rate"),
+        ("\"1.5/s\"", "\"1.5/s\" is not a rate"),
+        ("\" 5/s\"", "\" 5/s\" is not a rate"),
+        ("\"0/s\"", "\"0/s\" is out of range; choose a number from 1 to 100000"),
+        ("\"100001/m\"", "\"100001/m\" is out of range"),
+        (
+            "\"99999999999999999999/s\"",
+            "\"99999999999999999999/s\" is out of range",
+        ),
+        ("50", "should be text, is a whole number"),
+    ] {
+        let problems = parse_text(&with(&format!("rate = {nonsense}")))
+            .unwrap_err()
+            .problems
+            .to_string();
+        let expected = format!("callfeed.toml:9: subscriber[crm].rate: {complaint}");
+        assert!(problems.starts_with(&expected), "{problems}");
+    }
+}
+
+#[test]
 fn later_checks_find_their_lines_and_join_the_list() {
     let text = "[[route]]\nname = \"acme\"\nprovider = \"acme\"\nsecrets = { signing = { env = \"SET\" },\n  other = { env = \"SET\" } }\n\
         [route.options]\n\"odd.key\" = [1,\n 2]\nheader = \"x\"\n[[route]]\nname = \"acme-2\"\nprovider = \"a\"\nallow_unsigned = true";

@@ -5,8 +5,9 @@
 //!
 //! What must stay true:
 //!
-//! - Deliveries of one subject are attempted one at a time and in feed order; only the first is ever due.
-//! - If a delivery waits, all before it of its subject wait, also the one in flight: after a crash what waits is attempted
+//! - Deliveries stand in lines, those of one subject in one, or each in its own where order does not matter. Those of one
+//!   line are attempted one at a time and in feed order; only the first is ever due.
+//! - If a delivery waits, all before it in its line wait, also the one in flight: after a crash what waits is attempted
 //!   before anything is read again.
 //! - A settlement's cursor never passes a delivery that is neither settled nor in the retry set as recorded up to and with
 //!   that settlement. So whatever a crash forgets is read again.
@@ -23,10 +24,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     deliver::{Attempted, Outcome, Reason},
+    rate::Bucket,
     schedule::{self, NextStep, Schedule},
 };
 use crate::{
-    config::{Filter, Subscriber},
+    config::{Filter, Order, Subscriber},
     event::Kept,
     store::{Attempt, Progress, Settlement, Stopped, Waiting},
 };
@@ -89,6 +91,8 @@ pub struct Core {
     subscriber: String,
     filter: Filter,
     schedule: Schedule,
+    order: Order,
+    rate: Option<Bucket>,
     in_flight_max: usize,
     waiting_max: usize,
     window_max: usize,
@@ -99,7 +103,7 @@ pub struct Core {
     read: u64,
     /// All that is not settled.
     deliveries: HashMap<u64, Delivery>,
-    lines: HashMap<Arc<str>, Line>,
+    lines: HashMap<Place, Line>,
     /// The first of every line that has none in flight, by when it is due.
     due: BTreeSet<(Timestamp, u64)>,
     /// Deliveries that are not in the retry set. The cursor stays before the first of them.
@@ -130,6 +134,7 @@ pub struct Core {
 
 #[derive(Debug)]
 struct Delivery {
+    line: Place,
     subject: Arc<str>,
     event: Option<Arc<Kept>>,
     kept_at: Timestamp,
@@ -143,7 +148,14 @@ struct Delivery {
     waiting: bool,
 }
 
-/// The unsettled deliveries of one subject, in feed order.
+/// Where a delivery stands in line.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Place {
+    Of(Arc<str>),
+    Alone(u64),
+}
+
+/// Unsettled deliveries that wait for each other, in feed order.
 #[derive(Debug, Default)]
 struct Line {
     seqs: VecDeque<u64>,
@@ -188,6 +200,8 @@ impl Core {
             subscriber: subscriber.name.clone(),
             filter: subscriber.filter.clone(),
             schedule: Schedule::new(subscriber.schedule.clone()),
+            order: subscriber.order,
+            rate: subscriber.rate.map(|rate| Bucket::new(rate, now)),
             in_flight_max: subscriber.in_flight_max.max(1),
             waiting_max: subscriber.waiting_max.max(1),
             window_max: WINDOW_MIN.max(2 * subscriber.in_flight_max),
@@ -308,13 +322,16 @@ impl Core {
             self.make_way(now);
             return None;
         };
+        if self.rate.as_mut().is_some_and(|rate| !rate.take(now)) {
+            return None;
+        }
         self.due.pop_first();
         self.in_flight += 1;
         let delivery = self.deliveries.get_mut(&seq).expect("what is due is not settled");
         delivery.in_flight = true;
         delivery.begun_at = now;
         self.lines
-            .get_mut(&delivery.subject)
+            .get_mut(&delivery.line)
             .expect("what is due stands in its line")
             .in_flight = true;
         Some(Due {
@@ -388,8 +405,8 @@ impl Core {
             .get_mut(&due.seq)
             .expect("what was in flight is not settled");
         delivery.due_at = until;
-        let subject = Arc::clone(&delivery.subject);
-        self.arm(&subject);
+        let line = delivery.line.clone();
+        self.arm(&line);
     }
 
     /// Tells that the event of a [`Due`] is no longer in the store. The delivery is dead, on record.
@@ -531,7 +548,8 @@ impl Core {
     /// When to call [`Core::next`] again if nothing happens until then.
     pub fn attempt_due(&self) -> Option<Timestamp> {
         let (due_at, _) = self.due.first().filter(|_| !self.stopped && self.has_slots())?;
-        Some(self.not_before.max(*due_at))
+        let allowed_at = self.rate.as_ref().map_or(Timestamp::MIN, Bucket::back_at);
+        Some(self.not_before.max(*due_at).max(allowed_at))
     }
 
     /// The place up to which everything was read.
@@ -636,14 +654,14 @@ impl Core {
         if is_new && !delivery.in_flight {
             self.due.remove(&(delivery.due_at, seq));
             delivery.due_at = due_at;
-            let subject = Arc::clone(&delivery.subject);
-            self.arm(&subject);
+            let line = delivery.line.clone();
+            self.arm(&line);
         }
     }
 
-    /// Moves a delivery and all before it of its subject into the retry set, as far as they are not there.
+    /// Moves a delivery and all before it in its line into the retry set, as far as they are not there.
     fn set_aside_up_to(&mut self, seq: u64, now: Timestamp) {
-        let seqs = &self.lines[&self.deliveries[&seq].subject].seqs;
+        let seqs = &self.lines[&self.deliveries[&seq].line].seqs;
         let place = seqs.partition_point(|other| *other <= seq);
         let mut open = Vec::new();
         for other in seqs.range(..place).rev() {
@@ -669,11 +687,12 @@ impl Core {
         attempts: u32,
         due_at: Timestamp,
     ) {
-        let subject = match self.lines.get_key_value(subject) {
-            Some((subject, _)) => Arc::clone(subject),
-            None => Arc::from(subject),
+        let subject = Arc::from(subject);
+        let line_of = match self.order {
+            Order::Call => Place::Of(Arc::clone(&subject)),
+            Order::None => Place::Alone(seq),
         };
-        let line = self.lines.entry(Arc::clone(&subject)).or_default();
+        let line = self.lines.entry(line_of.clone()).or_default();
         // Nearly always the end; what is replayed may belong before others.
         let place = line.seqs.partition_point(|other| *other < seq);
         if place == 0
@@ -688,7 +707,8 @@ impl Core {
             self.window_bytes += event.json.len();
         }
         let delivery = Delivery {
-            subject: Arc::clone(&subject),
+            line: line_of.clone(),
+            subject,
             event,
             kept_at,
             attempts,
@@ -700,13 +720,13 @@ impl Core {
         self.deliveries.insert(seq, delivery);
         self.overdue_next = self.overdue_next.min(self.kept_until(kept_at));
         if place == 0 {
-            self.arm(&subject);
+            self.arm(&line_of);
         }
     }
 
     /// Makes the first of a line due, unless one of the line is in flight.
-    fn arm(&mut self, subject: &Arc<str>) {
-        if let Some(line) = self.lines.get(subject)
+    fn arm(&mut self, line: &Place) {
+        if let Some(line) = self.lines.get(line)
             && !line.in_flight
             && let Some(first) = line.seqs.front()
         {
@@ -716,7 +736,7 @@ impl Core {
 
     /// Whether the one before the last of its line waits.
     fn follows_waiting(&self, last: u64) -> bool {
-        let seqs = &self.lines[&self.deliveries[&last].subject].seqs;
+        let seqs = &self.lines[&self.deliveries[&last].line].seqs;
         seqs.iter()
             .nth_back(1)
             .is_some_and(|other| self.deliveries[other].waiting)
@@ -738,8 +758,8 @@ impl Core {
         self.record.since.get_or_insert(now);
     }
 
-    /// When the window is full of deliveries that cannot be attempted now, because an earlier one of their subject is on
-    /// its way or because of the first pause, they give way to those of other subjects. The one on its way goes with them.
+    /// When the window is full of deliveries that cannot be attempted now, because an earlier one of their line is on its
+    /// way or because of the first pause, they give way to those of other lines. The one on its way goes with them.
     fn make_way(&mut self, now: Timestamp) {
         if self.window < self.window_max && self.window_bytes < WINDOW_BYTES {
             return;
@@ -750,7 +770,7 @@ impl Core {
             .copied()
             .filter(|seq| {
                 let delivery = &self.deliveries[seq];
-                !delivery.in_flight || self.lines[&delivery.subject].seqs.back() != Some(seq)
+                !delivery.in_flight || self.lines[&delivery.line].seqs.back() != Some(seq)
             })
             .collect();
         for seq in idle {
@@ -766,7 +786,7 @@ impl Core {
         delivery.in_flight = false;
         self.in_flight -= 1;
         self.lines
-            .get_mut(&delivery.subject)
+            .get_mut(&delivery.line)
             .expect("what was in flight stands in its line")
             .in_flight = false;
     }
@@ -791,21 +811,21 @@ impl Core {
         self.open.remove(&seq);
         let line = self
             .lines
-            .get_mut(&delivery.subject)
+            .get_mut(&delivery.line)
             .expect("what is not settled stands in its line");
         match line.seqs.front() {
             Some(first) if *first == seq => drop(line.seqs.pop_front()),
             _ => line.seqs.retain(|other| *other != seq),
         }
         if line.seqs.is_empty() {
-            self.lines.remove(&delivery.subject);
+            self.lines.remove(&delivery.line);
         } else {
-            self.arm(&delivery.subject);
+            self.arm(&delivery.line);
         }
         delivery
     }
 
-    /// Puts a failed delivery off, and those of its subject behind it with it.
+    /// Puts a failed delivery off, and those behind it in its line with it.
     fn delay(&mut self, seq: u64, attempts: u32, due_at: Timestamp, now: Timestamp) {
         self.land(seq);
         let delivery = self
@@ -814,8 +834,8 @@ impl Core {
             .expect("what was in flight is not settled");
         delivery.attempts = attempts;
         delivery.due_at = due_at;
-        let subject = Arc::clone(&delivery.subject);
-        let behind: Vec<u64> = self.lines[&subject]
+        let line = delivery.line.clone();
+        let behind: Vec<u64> = self.lines[&line]
             .seqs
             .iter()
             .copied()
@@ -826,7 +846,7 @@ impl Core {
                 self.set_aside(other, now);
             }
         }
-        self.arm(&subject);
+        self.arm(&line);
     }
 }
 
@@ -898,7 +918,7 @@ mod tests {
         },
         *,
     };
-    use crate::config::Pattern;
+    use crate::config::{Pattern, Rate};
 
     const START: i64 = 1_700_000_000;
 
@@ -1061,6 +1081,80 @@ mod tests {
         let settlement = settle(&mut core, at(6));
         assert_eq!((settlement.dead, settlement.delivered), (vec![1], vec![2, 4]));
         assert_eq!(core.waiting(), 0);
+    }
+
+    #[test]
+    fn without_order_every_delivery_stands_alone() {
+        let mut subscriber = config(&[0, 5]);
+        subscriber.order = Order::None;
+        let mut core = fresh(&subscriber);
+        core.feed(events(&["a", "a", "a"]), at(0));
+        let mut first = due(&mut core, at(0));
+        assert_eq!(seqs(&first), [1, 2, 3]);
+        end(&mut core, first.remove(0), failed(500, None), at(0));
+        end(&mut core, first.remove(0), delivered(), at(0));
+        let settlement = settle(&mut core, at(1));
+        assert_eq!((settlement.cursor, settlement.waiting.len()), (2, 1));
+        assert_eq!(
+            (settlement.waiting[0].seq, settlement.waiting[0].subject.as_str()),
+            (1, "a")
+        );
+        // What comes later for the subject goes at once.
+        core.feed(vec![Arc::new(event(4, "a"))], at(2));
+        assert_eq!(seqs(&due(&mut core, at(2))), [4]);
+        assert_eq!(seqs(&due(&mut core, at(5))), [1]);
+    }
+
+    #[test]
+    fn one_that_waits_delays_no_other_call() {
+        let mut core = fresh(&config(&[0, 3600]));
+        core.feed(events(&["a", "a", "b", "c", "b", "c"]), at(0));
+        let mut delivered_seqs = Vec::new();
+        for second in 0..3 {
+            for due in due(&mut core, at(second)) {
+                match due.seq {
+                    1 => drop(end(&mut core, due, failed(500, None), at(second))),
+                    seq => {
+                        delivered_seqs.push(seq);
+                        end(&mut core, due, delivered(), at(second));
+                    }
+                }
+            }
+        }
+        assert_eq!(delivered_seqs, [3, 4, 5, 6]);
+        // Dead, it holds back nothing any more.
+        let last = core.next(at(3600)).unwrap();
+        assert_eq!(last.seq, 1);
+        assert_eq!(end(&mut core, last, failed(500, None), at(3600)), NextStep::Dead);
+        assert_eq!(seqs(&due(&mut core, at(3600))), [2]);
+    }
+
+    #[test]
+    fn the_rate_counts_every_attempt_and_says_when_the_next_may_come() {
+        let mut subscriber = config(&[0, 1]);
+        subscriber.rate = Some(Rate {
+            count: 2,
+            per: Duration::from_secs(1),
+        });
+        let mut core = fresh(&subscriber);
+        core.feed(events(&["a", "b", "c"]), at(0));
+        // What was sent before the start is not known.
+        assert_eq!(
+            (core.next(at(0)).map(|due| due.seq), core.attempt_due()),
+            (None, Some(at(1)))
+        );
+        let mut first = due(&mut core, at(1));
+        assert_eq!((seqs(&first), core.attempt_due()), (vec![1, 2], Some(at(2))));
+        end(&mut core, first.remove(0), failed(500, None), at(1));
+        // The new one and the one made again, and no more after that.
+        assert_eq!(seqs(&due(&mut core, millis(2500))), [3, 1]);
+        assert_eq!(core.attempt_due(), None);
+        core.feed(vec![Arc::new(event(4, "d"))], millis(2600));
+        assert_eq!(
+            (core.next(millis(2600)).map(|due| due.seq), core.attempt_due()),
+            (None, Some(millis(3500)))
+        );
+        assert_eq!(seqs(&due(&mut core, millis(3500))), [4]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use tokio::{
 use super::{Metrics, Outbound, sign};
 use crate::{
     clock,
-    config::{self, Filter, Pattern, Secret, Signature, SigningKey, Subscriber},
+    config::{self, Filter, Order, Pattern, Secret, Signature, SigningKey, Subscriber},
     event::{Event, EventId, Facts, Kept, RawWebhook},
     store::{Attempt, DeliveryState, Mapped, Query, Receipt, Settlement, Store, Submission, Waiting},
 };
@@ -255,6 +255,8 @@ pub(super) fn subscriber(name: &str, url: &str) -> Subscriber {
         headers: Vec::new(),
         timeout: Duration::from_secs(5),
         schedule: vec![Duration::ZERO; 3],
+        order: Order::Call,
+        rate: None,
         in_flight_max: 8,
         waiting_max: 1000,
         line: 1,

@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use hyper::header::{self, HeaderName, HeaderValue};
 use reqwest::Url;
 
-use super::{MINUTE, MS, Names, has_user, http_url};
+use super::{MINUTE, MS, Names, SECOND, has_user, http_url};
 use crate::{
     config::{
-        Algorithm, CustomSignature, Encoding, Filter, Over, Pattern, Secret, Signature, SigningKey, Subscriber, days,
+        Algorithm, CustomSignature, Encoding, Filter, Order, Over, Pattern, Rate, Secret, Signature, SigningKey,
+        Subscriber, days,
         raw::{Table, Value, nearest, quote},
         secret::{self, Literal, Surroundings},
     },
@@ -16,6 +17,7 @@ use crate::{
 };
 
 const ATTEMPTS_MAX: usize = 30;
+const RATE_MAX: u32 = 100_000;
 
 pub(super) fn read(
     t: &mut Table<'_>,
@@ -51,6 +53,8 @@ pub(super) fn read(
     let headers = t.take("headers").map(|value| headers(&value, custom_header, around));
     let timeout = t.duration("timeout", 100 * MS..=10 * MINUTE, Subscriber::TIMEOUT);
     let schedule = t.take("schedule").map(|value| schedule(&value));
+    let order = one_of(t, "order", [("call", Order::Call), ("none", Order::None)]);
+    let rate = t.take("rate").and_then(|value| rate(&value));
     let in_flight_max = t.integer("in_flight", 1..=10_000, Subscriber::IN_FLIGHT_MAX);
     let waiting_max = t.integer("waiting", 1..=1_000_000, Subscriber::WAITING_MAX);
     Some(Subscriber {
@@ -65,6 +69,8 @@ pub(super) fn read(
         headers: headers.unwrap_or_else(|| Some(Vec::new()))?,
         timeout,
         schedule: schedule.unwrap_or_else(|| Subscriber::SCHEDULE.to_vec()),
+        order,
+        rate,
         in_flight_max,
         waiting_max,
         line: t.report().line_of(t.path()),
@@ -325,6 +331,33 @@ fn carries_credentials(name: &HeaderName) -> bool {
     ["auth", "cookie", "key", "token", "secret", "password", "signature"]
         .iter()
         .any(|word| name.contains(word))
+}
+
+/// A whole number, a slash, and what it is counted in.
+fn rate(value: &Value<'_>) -> Option<Rate> {
+    const REMEDY: &str = "write how many a second or a minute, such as \"50/s\" or \"600/m\"";
+    let text = value.text()?;
+    let parsed = text.split_once('/').and_then(|(count, unit)| {
+        let per = match unit {
+            "s" => SECOND,
+            "m" => MINUTE,
+            _ => return None,
+        };
+        // A number's own parser would take a sign, too.
+        let is_number = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+        // More digits than fit are more than the most, too.
+        is_number.then(|| (count.parse().unwrap_or(u32::MAX), per))
+    });
+    let Some((count, per)) = parsed else {
+        value.problem(format!("{} is not a rate", quote(text)), REMEDY);
+        return None;
+    };
+    if !(1..=RATE_MAX).contains(&count) {
+        let remedy = format!("choose a number from 1 to {RATE_MAX}, or leave the key out for no bound");
+        value.problem(format!("{} is out of range", quote(text)), remedy);
+        return None;
+    }
+    Some(Rate { count, per })
 }
 
 fn schedule(value: &Value<'_>) -> Vec<Duration> {
