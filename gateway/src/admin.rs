@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -38,11 +38,13 @@ use crate::{
     event::EventId,
     inbound::{Change, Impossible, Inbound, Retried, What},
     outbound::{Outbound, Refused},
-    store::Health,
+    store::{Health, Store, Whose},
 };
 
 /// The content type that goes with the text `prometheus-client` writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How long attempts under way may take before the loops that may have erased events in memory start again.
+const FORGET_GRACE: std::time::Duration = std::time::Duration::from_secs(20);
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// More than operators and their tools have, and few enough to leave descriptors for providers.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
@@ -52,7 +54,7 @@ pub(crate) const CONNECTIONS_MAX: usize = 64;
 pub struct Admin {
     registry: Registry,
     ready: Arc<AtomicBool>,
-    store: watch::Receiver<Health>,
+    store: Store,
     writable: Gauge,
     /// Digest of the token, for a comparison that takes the same time whatever is presented.
     token: Option<[u8; 32]>,
@@ -72,7 +74,7 @@ impl Admin {
         config: &config::Admin,
         mut registry: Registry,
         ready: Arc<AtomicBool>,
-        store: watch::Receiver<Health>,
+        store: Store,
         inbound: Arc<Inbound>,
         outbound: Arc<Outbound>,
         reload: Option<mpsc::Sender<Wish>>,
@@ -157,7 +159,7 @@ impl Admin {
         match request.uri().path() {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" if !self.ready.load(Ordering::Acquire) => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            "/readyz" if *self.store.borrow() != Health::Writable => plain(
+            "/readyz" if *self.store.health().borrow() != Health::Writable => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not ready: the store does not accept writes\n",
             ),
@@ -182,7 +184,7 @@ impl Admin {
     }
 
     /// `POST` to `/reload`, `/subscribers/<name>/resume`, `/subscribers/<name>/replay/<event id>`,
-    /// `/quarantine/<number>/retry` and `/webhooks/<number>/renormalize`, the last one with `?dry_run` or without.
+    /// `/erase?subject=<subject>` or `?number=<number>`, with `&dry_run` or without, `/quarantine/<number>/retry` and `/webhooks/<number>/renormalize`, the last one with `?dry_run` or without.
     async fn operate(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.headers().contains_key(ORIGIN) {
             return plain(StatusCode::FORBIDDEN, "not for pages\n");
@@ -193,6 +195,7 @@ impl Admin {
         let steps: Vec<_> = request.uri().path().split('/').skip(1).collect();
         let done = match steps[..] {
             ["reload"] => return self.reload().await,
+            ["erase"] => return self.erase(request.uri().query().unwrap_or_default()).await,
             ["quarantine", number, "retry"] => match number.parse() {
                 Ok(number) => return retried(self.inbound.retry(number).await),
                 Err(_) => return plain(StatusCode::BAD_REQUEST, "that is no number of a webhook\n"),
@@ -223,6 +226,33 @@ impl Admin {
         }
     }
 
+    async fn erase(&self, query: &str) -> Response<Full<Bytes>> {
+        let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+        let value = |name: &str| {
+            pairs
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.to_string())
+        };
+        let whose = match (value("subject"), value("number")) {
+            (Some(subject), None) if !subject.is_empty() => Whose::Subject(subject),
+            (None, Some(number)) if !number.is_empty() => Whose::Number(number),
+            _ => return plain(StatusCode::BAD_REQUEST, "name a subject or a number\n"),
+        };
+        let dry_run = value("dry_run").is_some();
+        let erased = match self.store.erase(whose, dry_run).await {
+            Ok(erased) => erased,
+            Err(error) => return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+        };
+        if !dry_run {
+            tracing::info!(events = erased.events, quarantined = erased.quarantined, "erased");
+            if let Err(error) = self.outbound.forget_events(FORGET_GRACE).await {
+                return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
+            }
+        }
+        json(&json!({ "events": erased.events, "quarantined": erased.quarantined }))
+    }
+
     async fn reload(&self) -> Response<Full<Bytes>> {
         let (done, outcome) = oneshot::channel();
         let Some(reload) = &self.reload else {
@@ -238,7 +268,7 @@ impl Admin {
     }
 
     fn is_writable(&self) -> bool {
-        *self.store.borrow() == Health::Writable
+        *self.store.health().borrow() == Health::Writable
     }
 
     fn allowed(&self, request: &Request<Incoming>) -> bool {

@@ -17,6 +17,7 @@ use crate::{
 mod check;
 mod deliveries;
 mod demo;
+mod erase;
 mod events;
 mod quarantine;
 mod reload;
@@ -65,6 +66,8 @@ enum Command {
     Quarantine(quarantine::Args),
     /// Run a corrected plugin over history: show what it says differently, and add corrections to the feed.
     Renormalize(renormalize::Args),
+    /// Erase what is kept of a call or a person.
+    Erase(erase::Args),
     /// Have the running gateway read its configuration again.
     Reload(reload::Args),
     /// Make secrets.
@@ -144,6 +147,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Deliveries(args) => deliveries::run(args).await,
         Command::Quarantine(args) => quarantine::run(args).await,
         Command::Renormalize(args) => renormalize::run(args).await,
+        Command::Erase(args) => erase::run(args).await,
         Command::Reload(args) => reload::run(args).await,
         Command::Secret(args) => secret::run(&args),
     };

@@ -126,11 +126,15 @@ impl Default for Admin {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Store {
     pub location: Location,
-    /// How long an event is kept and recognised when it comes again.
+    /// How long an event is kept.
     pub keep_events: Duration,
+    /// How long it is recognised when it comes again; never shorter than `keep_events`.
+    pub keep_ids: Duration,
     /// How long the raw webhook is kept beside its events.
     pub keep_webhooks: Duration,
     pub keep_attempts: Duration,
+    /// With less than so many bytes free where the store is, providers are answered 503.
+    pub disk_floor_bytes: u64,
     /// How many writes may wait for the disk before providers are answered 503.
     pub queue_max: usize,
 }
@@ -140,8 +144,10 @@ impl Default for Store {
         Self {
             location: Location::Sqlite(PathBuf::from("callfeed.db")),
             keep_events: days(30),
+            keep_ids: days(30),
             keep_webhooks: days(7),
             keep_attempts: days(30),
+            disk_floor_bytes: 128 << 20,
             queue_max: 1024,
         }
     }

@@ -123,6 +123,9 @@ pub const TYPES: [&str; 19] = [
     "provider.other",
 ];
 
+/// The type of what is left of an event that was erased. Never delivered.
+pub const ERASED: &str = "erased";
+
 /// A request as received on a route, with what the store keeps of it.
 #[derive(Debug, Clone)]
 pub struct RawWebhook {

@@ -214,7 +214,7 @@ impl Gateway {
                 &config.admin,
                 registry,
                 Arc::clone(&ready),
-                store.health(),
+                store.clone(),
                 Arc::clone(&inbound),
                 Arc::clone(&outbound),
                 reload,
@@ -285,6 +285,7 @@ impl Gateway {
         }
         let mut store = self.first.store.clone();
         store.keep_events = config.store.keep_events;
+        store.keep_ids = config.store.keep_ids;
         store.keep_webhooks = config.store.keep_webhooks;
         store.keep_attempts = config.store.keep_attempts;
         [

@@ -123,16 +123,44 @@ impl Outbound {
         grace: Duration,
     ) -> Result<(), Error> {
         let _turn = self.changing.lock().await;
+        let goes_on = |known: &Follower, subscriber: &Subscriber| known.serves(subscriber, keep_events);
+        self.change(subscribers, keep_events, grace, goes_on).await
+    }
+
+    /// Has every loop forget the events it has in memory, and go on where its record ends. Attempts under way have `grace` to
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Outbound::start`]. Nothing is forgotten then.
+    pub async fn forget_events(&self, grace: Duration) -> Result<(), Error> {
+        let _turn = self.changing.lock().await;
+        let followers: Vec<Arc<Follower>> = {
+            let following = self.following.read().unwrap_or_else(PoisonError::into_inner);
+            following.values().map(|it| Arc::clone(&it.follower)).collect()
+        };
+        let Some(keep_events) = followers.first().map(|follower| follower.keep_events) else {
+            return Ok(());
+        };
+        let subscribers = followers.iter().map(|follower| follower.subscriber.clone()).collect();
+        self.change(subscribers, keep_events, grace, |_, _| false).await
+    }
+
+    /// Ends every loop that does not go on, and starts those that are missing then.
+    async fn change(
+        &self,
+        subscribers: Vec<Subscriber>,
+        keep_events: Duration,
+        grace: Duration,
+        goes_on: impl Fn(&Follower, &Subscriber) -> bool,
+    ) -> Result<(), Error> {
         let count = subscribers.len();
         let mut same = HashSet::new();
         let mut ready = Vec::new();
         for subscriber in subscribers {
             let name = subscriber.name.clone();
             let known = self.follower(&name);
-            if known
-                .as_ref()
-                .is_some_and(|known| known.serves(&subscriber, keep_events))
-            {
+            if known.as_ref().is_some_and(|known| goes_on(known, &subscriber)) {
                 same.insert(name);
                 continue;
             }

@@ -30,6 +30,7 @@ pub async fn run(store: Store, keep: watch::Receiver<Keep>, stop: CancellationTo
         let Keep { config, subscribers } = keep.borrow().clone();
         let before = PruneBefore {
             events: now - config.keep_events,
+            ids: now - config.keep_ids,
             webhooks: now - config.keep_webhooks,
             attempts: now - config.keep_attempts,
             subscribers,

@@ -239,6 +239,8 @@ pub struct Quarantined {
 pub struct PruneBefore {
     /// By the time an event was kept, or a webhook received that is in quarantine.
     pub events: Timestamp,
+    /// By the time an event was kept: it is not recognised any more when it comes again. Not later than `events`.
+    pub ids: Timestamp,
     /// By the time a webhook was received.
     pub webhooks: Timestamp,
     /// By the time an attempt was made.
@@ -256,6 +258,24 @@ pub struct PruneReport {
     pub attempts: usize,
     /// The step reached its bound before it reached the end.
     pub more: bool,
+}
+
+/// Whose content is to be erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// A call's, or a message's: the events' subject.
+    Subject(String),
+    /// A person's, by a number as events have it: every call and message that the number has a part in.
+    Number(String),
+}
+
+/// What was erased.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Events, with the webhooks they came from and what subscribers answered.
+    pub events: usize,
+    /// Webhooks in quarantine.
+    pub quarantined: usize,
 }
 
 /// How much there is.
@@ -296,7 +316,7 @@ impl Store {
     pub async fn open(config: &config::Store) -> Result<Self, Error> {
         match &config.location {
             config::Location::Sqlite(path) => {
-                let sqlite = sqlite::Sqlite::open(path.clone(), config.queue_max).await?;
+                let sqlite = sqlite::Sqlite::open(path.clone(), config.queue_max, config.disk_floor_bytes).await?;
                 Ok(Self {
                     engine: Engine::Sqlite(Arc::new(sqlite)),
                 })
@@ -386,6 +406,17 @@ impl Store {
     pub async fn prune(&self, before: PruneBefore) -> Result<PruneReport, Error> {
         match &self.engine {
             Engine::Sqlite(sqlite) => sqlite.prune(before).await,
+        }
+    }
+
+    /// Erases what the store holds of a call or a person: each event becomes a tombstone that keeps its place and its id and
+    /// says nothing, and is not delivered any more; its webhook and the answers to its deliveries are emptied, and so are
+    /// webhooks in quarantine that speak of it. With `dry_run` it only counts.
+    ///
+    /// What was erased is overwritten on disk as far as SQLite can tell.
+    pub async fn erase(&self, whose: Whose, dry_run: bool) -> Result<Erased, Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.erase(whose, dry_run).await,
         }
     }
 

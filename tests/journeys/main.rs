@@ -10,6 +10,7 @@ mod deliveries;
 mod disk_full;
 mod duplicates;
 mod durable;
+mod erase;
 mod filters;
 mod hang_up;
 mod order;

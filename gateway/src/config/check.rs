@@ -274,11 +274,24 @@ fn store(t: &mut Table<'_>, around: &Surroundings<'_>) -> Store {
     let Location::Sqlite(file) = default.location;
     let location = t.take("url").and_then(|value| location(&value, around));
     let keep = MINUTE..=days(3650);
+    let keep_events = t.duration("keep_events", keep.clone(), default.keep_events);
+    let keep_ids = t.take("keep_ids").and_then(|value| {
+        let keep_ids = value.duration(keep.clone())?;
+        if keep_ids < keep_events {
+            value.problem(
+                format!("is shorter than keep_events ({})", print_duration(keep_events)),
+                "leave it out, or name a longer time: what is kept is recognised",
+            );
+        }
+        Some(keep_ids)
+    });
     Store {
         location: location.unwrap_or_else(|| Location::Sqlite(around.base_dir.join(file))),
-        keep_events: t.duration("keep_events", keep.clone(), default.keep_events),
+        keep_events,
+        keep_ids: keep_ids.unwrap_or(keep_events),
         keep_webhooks: t.duration("keep_webhooks", keep.clone(), default.keep_webhooks),
         keep_attempts: t.duration("keep_attempts", keep, default.keep_attempts),
+        disk_floor_bytes: t.size("disk_floor", 0..=u64::MAX, default.disk_floor_bytes),
         queue_max: t.integer("queue", 1..=100_000, default.queue_max),
     }
 }

@@ -184,7 +184,7 @@ impl Inbound {
         };
         let verdict = route
             .runtime
-            .map_again(&route.grant, request, webhook.payload.clone())
+            .map_again(&route.grant, request, &webhook.form, webhook.payload.clone())
             .await;
         Ok(match verdict {
             Verdict::Accepted { events, .. } => Said::Events(Arc::clone(route), events),

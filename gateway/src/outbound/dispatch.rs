@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     config::{Filter, Order, Subscriber},
-    event::Kept,
+    event::{ERASED, Kept},
     store::{Attempt, Progress, Settlement, Stopped, Waiting},
 };
 
@@ -892,7 +892,8 @@ fn passes(filter: &Filter, event: &Kept) -> bool {
         test,
     } = filter;
     let facts = &event.facts;
-    (types.is_empty() || types.iter().any(|pattern| pattern.matches(&event.kind)))
+    event.kind != ERASED
+        && (types.is_empty() || types.iter().any(|pattern| pattern.matches(&event.kind)))
         && (routes.is_empty() || routes.contains(&event.route))
         && (numbers.is_empty()
             || facts

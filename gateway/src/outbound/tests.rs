@@ -278,6 +278,8 @@ impl Scene {
         let config = config::Store {
             location: config::Location::Sqlite(dir.path().join("feed.db")),
             keep_events: Duration::from_secs(3600),
+            keep_ids: Duration::from_secs(3600),
+            disk_floor_bytes: 0,
             keep_webhooks: Duration::from_secs(3600),
             keep_attempts: Duration::from_secs(3600),
             queue_max: 1024,

@@ -133,24 +133,37 @@ impl Runtime {
         }
     }
 
-    /// Maps a webhook from the record once more, with what was signed where that is on record. It was found authentic when
-    /// it came, and the record has no secret that could show it again.
-    pub async fn map_again(&self, grant: &Arc<Grant>, request: Request, payload: Option<String>) -> Verdict {
+    /// Maps a webhook from the record once more, as `form` and with what was signed, where that is on record. It was found
+    /// authentic when it came.
+    ///
+    /// Where verification itself was what failed, nothing is on record, and it has to succeed now. Only a token cannot be
+    /// shown again: the record has no secrets.
+    pub async fn map_again(
+        &self,
+        grant: &Arc<Grant>,
+        request: Request,
+        form: &str,
+        payload: Option<String>,
+    ) -> Verdict {
         let Some(_places) = self.admit(grant).await else {
             return Verdict::Busy;
         };
         let _running = self.ticker.run();
         let mut proof = Proof {
             assurance: None,
-            form: String::new(),
+            form: form.to_owned(),
             payload,
         };
-        // Where verification was what failed, nothing of it is on record, and the plugin may know better now.
-        if proof.payload.is_none()
-            && let Ok(mut call) = self.begin(grant, request.clone()).await
-            && let Ok(proven) = call.verify(self, grant).await
-        {
-            proof = proven;
+        let is_on_record = !proof.form.is_empty() || proof.payload.is_some();
+        if !is_on_record && grant.plugin.descriptor.assurance > Assurance::Token && !grant.allow_unsigned {
+            let mut call = match self.begin(grant, request.clone()).await {
+                Ok(call) => call,
+                Err(what) => return Verdict::Failed(Fault::Stopped(what)),
+            };
+            proof = match call.verify(self, grant).await {
+                Ok(proof) => proof,
+                Err(verdict) => return *verdict,
+            };
         }
         match self.begin(grant, request).await {
             Ok(mut call) => call.normalize(self, grant, proof).await,

@@ -12,7 +12,10 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::{config::Location, event::Facts};
+use crate::{
+    config::Location,
+    event::{ERASED, Facts},
+};
 
 pub(super) fn kept(seq: u64, json_bytes: usize) -> Kept {
     Kept {
@@ -32,6 +35,8 @@ fn config(path: &Path) -> config::Store {
     config::Store {
         location: Location::Sqlite(path.to_owned()),
         keep_events: Duration::from_secs(3600),
+        keep_ids: Duration::from_secs(3600),
+        disk_floor_bytes: 0,
         keep_webhooks: Duration::from_secs(3600),
         keep_attempts: Duration::from_secs(3600),
         queue_max: 1024,
@@ -215,6 +220,7 @@ fn all_is_old() -> PruneBefore {
     let later = crate::clock::now() + 1.hour();
     PruneBefore {
         events: later,
+        ids: later,
         webhooks: later,
         attempts: later,
         subscribers: ["crm".to_owned(), "stopped".to_owned(), "running".to_owned()].into(),
@@ -1026,6 +1032,127 @@ async fn retention_keeps_what_someone_still_needs() {
         places(scene.store.keep(submission([event(5000)])).await),
         [Place::New(1202)]
     );
+}
+
+#[tokio::test]
+async fn an_event_may_be_recognised_longer_than_it_is_kept() {
+    let scene = Scene::new().await;
+    scene.keep(1..=700).await;
+    let events_only = PruneBefore {
+        ids: at(0),
+        ..all_is_old()
+    };
+    while scene.store.prune(events_only.clone()).await.unwrap().more {}
+    let scene = scene.reopened().await;
+    assert_eq!(scene.seqs(0).await, [700]);
+    assert_eq!(scene.store.history().counts().await.unwrap().events, 1);
+    let again = places(scene.store.keep(submission([event(3), event(701)])).await);
+    assert_eq!(again, [Place::Known(3), Place::New(701)]);
+
+    while scene.store.prune(all_is_old()).await.unwrap().more {}
+    let again = places(scene.store.keep(submission([event(3)])).await);
+    assert_eq!(again, [Place::New(702)]);
+}
+
+#[tokio::test]
+async fn below_the_floor_nothing_is_kept_and_the_rest_goes_on() {
+    let scene = Scene::new().await;
+    scene.keep(1..=3).await;
+    let path = scene.path.clone();
+    scene.store.close().await.unwrap();
+    let nearly_full = config::Store {
+        disk_floor_bytes: u64::MAX,
+        ..config(&path)
+    };
+    let store = Store::open(&nearly_full).await.unwrap();
+    let refused = store.keep(submission([event(4)])).await;
+    let Err(Error::Unavailable(why)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(why.contains("store.disk_floor"), "{why}");
+    assert_eq!(*store.health().borrow(), Health::Refusing);
+    store.settle(settlement(3)).await.unwrap();
+    assert_eq!(store.progress("crm").await.unwrap().cursor, 3);
+    assert!(prune_all(&store).await.events > 0);
+    assert_eq!(*store.health().borrow(), Health::Refusing);
+}
+
+#[tokio::test]
+async fn what_is_erased_is_nowhere_any_more() {
+    let secret = "whisper-it-softly";
+    let speaking = |number: u64, subject: &str, party: &str| Event {
+        subject: subject.to_owned(),
+        facts: Facts {
+            numbers: vec![party.to_owned()],
+            ..Facts::default()
+        },
+        open_json: format!("{{\"id\":\"{}\",\"said\":\"{secret}\"", id(number)).into_bytes(),
+        ..event(number)
+    };
+    let scene = Scene::new().await;
+    scene.store.progress("crm").await.unwrap();
+    // Two events of one call, one of which does not name the person; and another call.
+    for (number, subject, party) in [
+        (1, "magpipe/a", "+33123456789"),
+        (2, "magpipe/a", "anonymous"),
+        (3, "magpipe/b", "+331234567890"),
+    ] {
+        let mut submission = submission([speaking(number, subject, party)]);
+        submission.webhook.body = Bytes::from(format!("{secret} {number}"));
+        scene.store.keep(submission).await.unwrap();
+    }
+    let mut in_quarantine = quarantine("odd");
+    in_quarantine.webhook.body = Bytes::from(format!("{secret} tel=33123456789&x"));
+    scene.store.keep(in_quarantine).await.unwrap();
+    let mut settled = settlement(0);
+    settled.attempts = vec![attempt(1, 1, Some(500))];
+    settled.attempts[0].response = secret.to_owned();
+    settled.waiting = vec![waiting(1, 1)];
+    scene.store.settle(settled).await.unwrap();
+
+    let whose = Whose::Number("+33123456789".to_owned());
+    let expected = Erased {
+        events: 2,
+        quarantined: 1,
+    };
+    assert_eq!(scene.store.erase(whose.clone(), true).await.unwrap(), expected);
+    assert_eq!(scene.store.history().counts().await.unwrap().quarantined, 1);
+    assert_eq!(scene.store.erase(whose.clone(), false).await.unwrap(), expected);
+    let left = scene.store.erase(whose, false).await.unwrap();
+    assert_eq!(left, Erased::default());
+
+    // The feed has no hole, and nothing of it is delivered.
+    let feed = scene.store.read(0, 10).await.unwrap();
+    let kinds: Vec<_> = feed.iter().map(|event| (event.seq, event.kind.as_str())).collect();
+    assert_eq!(kinds, [(1, ERASED), (2, ERASED), (3, "message.sent")]);
+    assert!(scene.store.fetch(&[1, 2]).await.unwrap().is_empty());
+    // It comes again and is recognised.
+    let again = places(scene.store.keep(submission([event(1)])).await);
+    assert_eq!(again, [Place::Known(1)]);
+    let history = scene.store.history();
+    assert_eq!(history.counts().await.unwrap().quarantined, 0);
+    let attempts = history.attempts(id(1), None).await.unwrap();
+    assert_eq!((attempts[0].1.response.as_str(), attempts[0].1.status), ("", Some(500)));
+
+    let found = async || {
+        let mut found = 0;
+        for name in ["feed.db", "feed.db-wal"] {
+            let bytes = std::fs::read(scene.path.with_file_name(name)).unwrap_or_default();
+            found += bytes
+                .windows(secret.len())
+                .filter(|window| *window == secret.as_bytes())
+                .count();
+        }
+        found
+    };
+    // Twice of the call that stays: its event and its webhook.
+    for _ in 0..100 {
+        if found().await == 2 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it is still there {} times", found().await);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite file, one thread that writes, a few connections that read.
 //!
 //! `file` opens and proves the file, `writer` owns the only connection that changes it and commits in groups, `write` is
-//! what it does inside a transaction, `fold` brings what was committed from the log into the database meanwhile, `tail`
+//! what it does inside a transaction, `floor` knows when the disk is nearly full, `fold` brings what was committed from the log into the database meanwhile, `tail`
 //! keeps the newest events in memory for those who follow the feed, `read` answers everything else.
 
 use std::{
@@ -16,22 +16,29 @@ use tokio::sync::{
     oneshot, watch,
 };
 
-use super::{Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission};
+use super::{
+    Erased, Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission, Whose,
+};
 use crate::event::Kept;
 
 mod file;
+mod floor;
 mod fold;
 mod read;
 mod tail;
 mod write;
 mod writer;
 
+use floor::Floor;
 pub(super) use read::Readers;
 use tail::Tail;
 use writer::{Command, Job, Parts, Writer};
 
 /// What all submissions that wait for the disk may weigh together. Their number alone would allow for gigabytes.
 const QUEUE_BYTES_MAX: u32 = 64 << 20;
+
+/// Events, or webhooks, that one transaction erases.
+const ERASE_STEP: usize = 100;
 
 #[derive(Debug)]
 pub(super) struct Sqlite {
@@ -47,22 +54,23 @@ pub(super) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(super) async fn open(path: PathBuf, queue_max: usize) -> Result<Self, Error> {
-        blocking(move || Self::open_blocking(path, queue_max)).await?
+    pub(super) async fn open(path: PathBuf, queue_max: usize, disk_floor_bytes: u64) -> Result<Self, Error> {
+        blocking(move || Self::open_blocking(path, queue_max, disk_floor_bytes)).await?
     }
 
-    fn open_blocking(path: PathBuf, queue_max: usize) -> Result<Self, Error> {
+    fn open_blocking(path: PathBuf, queue_max: usize, disk_floor_bytes: u64) -> Result<Self, Error> {
         let claim = file::Claim::of(path)?;
         let connection = claim.open()?;
         // Readers find the file by its path only, so they open after the writer has made it.
         let readers = Arc::new(Readers::of(claim.path()));
         let (commands, queue) = mpsc::channel(queue_max.max(1));
+        let floor = Floor::new(claim.path(), disk_floor_bytes);
         let Parts {
             writer,
             head,
             tail,
             health,
-        } = Writer::ready(claim, connection, queue)?;
+        } = Writer::ready(claim, connection, queue, floor)?;
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
@@ -141,6 +149,24 @@ impl Sqlite {
 
     pub(super) async fn resume(&self, subscriber: &str) -> Result<(), Error> {
         self.ask(subscriber.to_owned(), Command::Resume).await
+    }
+
+    pub(super) async fn erase(&self, whose: Whose, dry_run: bool) -> Result<Erased, Error> {
+        let found = self.readers.find(whose).await?;
+        let erased = Erased {
+            events: found.events.len(),
+            quarantined: found.quarantined.len(),
+        };
+        if !dry_run {
+            for events in found.events.chunks(ERASE_STEP) {
+                self.ask(write::Erase::Events(events.to_vec()), Command::Erase).await?;
+            }
+            for webhooks in found.quarantined.chunks(ERASE_STEP) {
+                self.ask(write::Erase::Quarantined(webhooks.to_vec()), Command::Erase)
+                    .await?;
+            }
+        }
+        Ok(erased)
     }
 
     pub(super) async fn prune(&self, before: PruneBefore) -> Result<PruneReport, Error> {

@@ -22,7 +22,7 @@ const MADE: &[u8] = b"callfeed\n";
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_feed.sql"),
     include_str!("../../../migrations/sqlite/0002_bounds.sql"),
-    include_str!("../../../migrations/sqlite/0003_again.sql"),
+    include_str!("../../../migrations/sqlite/0003_operate.sql"),
 ];
 
 const PAGE_BYTES: u32 = 4096;

@@ -110,6 +110,8 @@ struct State {
     not_before: u32,
     /// … and none that waits for readers before it is as long as this.
     not_all_before: u32,
+    /// It holds what must not be found there.
+    must_end: bool,
     /// The other thread is at work.
     folding: bool,
 }
@@ -161,6 +163,7 @@ impl Log {
             }
             // Everybody waits while this is tried.
             state.not_all_before = state.pages.saturating_mul(2);
+            state.not_before = state.pages + RETRY_PAGES;
         }
         if result.pages > state.pages {
             // It began anew since.
@@ -188,6 +191,8 @@ impl Log {
         let (pages, backlog) = (state.pages, state.backlog());
         if state.folding || pages < state.not_before {
             Due::Nothing
+        } else if state.must_end && pages > 0 {
+            Due::All
         } else if pages >= LOG_PAGES_MAX && pages >= state.not_all_before {
             Due::All
         } else if pages >= LOG_PAGES && backlog < LAST_PAGES {
@@ -197,6 +202,11 @@ impl Log {
         } else {
             Due::Nothing
         }
+    }
+
+    /// Has the writer fold everything and cut the log's file as soon as it can.
+    pub(super) fn end_soon(&self) {
+        self.state().must_end = true;
     }
 
     /// Whether it is for the caller to begin the fold beside the writer.

@@ -10,7 +10,7 @@ use rusqlite::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    event::{Event, Kept, RawWebhook},
+    event::{ERASED, Event, Kept, RawWebhook},
     store::{Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Settlement, Stopped, Submission, Waiting},
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Draft {
     pub(super) last_webhook: u64,
     /// In order, gapless, ending with the head.
     pub(super) kept: Vec<Arc<Kept>>,
+    /// Whether something was erased.
+    pub(super) erased: bool,
     /// Where the next step of retention goes on, per table; 0 is the beginning.
     sweep: Sweep,
 }
@@ -367,6 +369,77 @@ pub(super) fn resume(connection: &Connection, name: &str) -> Result<()> {
         .map(drop)
 }
 
+/// What one transaction erases.
+#[derive(Debug)]
+pub(super) enum Erase {
+    /// By place.
+    Events(Vec<u64>),
+    /// By the number of the webhook.
+    Quarantined(Vec<u64>),
+}
+
+pub(super) fn erase(connection: &Connection, draft: &mut Draft, what: &Erase) -> Result<()> {
+    // Overwrites what is no longer used instead of only letting go of it.
+    connection.pragma_update(None, "secure_delete", true)?;
+    let erased = match what {
+        Erase::Events(seqs) => seqs.iter().try_for_each(|seq| erase_event(connection, *seq)),
+        Erase::Quarantined(numbers) => numbers.iter().try_for_each(|number| {
+            empty_webhook(connection, *number)?;
+            connection
+                .prepare_cached("DELETE FROM quarantine WHERE number = ?")?
+                .execute([number])
+                .map(drop)
+        }),
+    };
+    connection.pragma_update(None, "secure_delete", false)?;
+    draft.erased = true;
+    erased
+}
+
+fn erase_event(connection: &Connection, seq: u64) -> Result<()> {
+    let event = connection
+        .prepare_cached("SELECT id, route, time_us, webhook FROM event WHERE seq = ?")?
+        .query_row([seq], |row| {
+            Ok((
+                super::read::id(row, 0)?,
+                row.get::<_, String>(1)?,
+                time(row, 2)?,
+                row.get::<_, u64>(3)?,
+            ))
+        })
+        .optional()?;
+    let Some((id, route, time, webhook)) = event else {
+        return Ok(());
+    };
+    let tombstone = serde_json::json!({
+        "specversion": "1.0", "id": id.as_str(), "source": format!("/routes/{route}"), "type": ERASED,
+        "time": time.to_string(), "sequence": seq.to_string(),
+    });
+    connection
+        .prepare_cached("UPDATE event_json SET json = ? WHERE seq = ?")?
+        .execute(params![tombstone.to_string(), seq])?;
+    connection
+        .prepare_cached(
+            "UPDATE event SET kind = ?, subject = '', numbers = NULL, duration_seconds = NULL WHERE seq = ?",
+        )?
+        .execute(params![ERASED, seq])?;
+    connection
+        .prepare_cached("UPDATE attempt SET request_headers = '', response = '' WHERE seq = ?")?
+        .execute([seq])?;
+    empty_webhook(connection, webhook)
+}
+
+/// The row stays: the newest one carries the numbering.
+fn empty_webhook(connection: &Connection, number: u64) -> Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE webhook SET target = '', peer = NULL, form = '', payload = NULL, headers = '[]', body = x''
+             WHERE number = ?",
+        )?
+        .execute([number])
+        .map(drop)
+}
+
 /// One step of retention in each table.
 ///
 /// A step looks at the next rows in order and ends the sweep when none of them is old, be it held or not: numbers and
@@ -375,11 +448,12 @@ pub(super) fn prune(connection: &Connection, draft: &mut Draft, before: &PruneBe
     let (events, more_events) = prune_events(connection, draft, before)?;
     let (webhooks, more_webhooks) = prune_webhooks(connection, draft, before)?;
     let (attempts, more_attempts) = prune_attempts(connection, draft, before.attempts)?;
+    let more_keys = prune_keys(connection, before.ids)?;
     Ok(PruneReport {
         events,
         webhooks,
         attempts,
-        more: more_events || more_webhooks || more_attempts,
+        more: more_events || more_webhooks || more_attempts || more_keys,
     })
 }
 
@@ -393,9 +467,9 @@ fn prune_events(connection: &Connection, draft: &mut Draft, before: &PruneBefore
         .query_row([&subscribers], |row| row.get(0))?;
     // The newest event carries the numbering.
     let last = settled.unwrap_or(draft.head).min(draft.head.saturating_sub(1));
-    let rows: Vec<(u64, [u8; 16], bool, bool)> = connection
+    let rows: Vec<(u64, [u8; 16], i64, bool, bool)> = connection
         .prepare_cached(
-            "SELECT seq, id, kept_at_us < :before,
+            "SELECT seq, id, kept_at_us, kept_at_us < :before,
                     EXISTS (SELECT 1 FROM waiting JOIN subscriber ON subscriber.id = waiting.subscriber
                             WHERE waiting.seq = event.seq
                               AND subscriber.name IN (SELECT value FROM json_each(:subscribers)))
@@ -406,39 +480,76 @@ fn prune_events(connection: &Connection, draft: &mut Draft, before: &PruneBefore
                 ":before": us(before.events), ":subscribers": subscribers, ":from": draft.sweep.events, ":last": last,
                 ":step": PRUNE_STEP as i64
             },
-            |row| Ok((row.get(0)?, super::read::id(row, 1)?.key(), row.get(2)?, row.get(3)?)),
+            |row| {
+                Ok((
+                    row.get(0)?,
+                    super::read::id(row, 1)?.key(),
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                ))
+            },
         )?
         .collect::<Result<_>>()?;
     // An event takes its deliveries along, which may be many rows; they count, so that the step stays small.
     let (mut removed, mut budget, mut end) = (0, PRUNE_STEP, 0);
-    for (seq, key, old, held) in &rows {
+    for (seq, key, kept_at, old, held) in &rows {
         if budget == 0 {
             break;
         }
         end = *seq;
         if *old && !held {
-            let deliveries = remove_event(connection, *seq, key)?;
+            let deliveries = remove_event(connection, *seq)?;
+            if *kept_at < us(before.ids) {
+                forget(connection, *seq, key)?;
+            } else {
+                connection
+                    .prepare_cached("INSERT OR REPLACE INTO former_key (seq, key, kept_at_us) VALUES (?, ?, ?)")?
+                    .execute(params![seq, key, kept_at])?;
+            }
             removed += 1;
             budget = budget.saturating_sub(1 + deliveries);
         }
     }
-    let some_old = rows.iter().any(|(_, _, old, _)| *old);
+    let some_old = rows.iter().any(|(.., old, _)| *old);
     let more = some_old && (rows.len() == PRUNE_STEP || budget == 0);
     draft.sweep.events = if more { end } else { 0 };
     Ok((removed, more))
 }
 
+/// An event that comes again is new from now on.
+fn forget(connection: &Connection, seq: u64, key: &[u8; 16]) -> Result<()> {
+    connection
+        .prepare_cached("DELETE FROM event_key WHERE key = ? AND seq = ?")?
+        .execute(params![key, seq])
+        .map(drop)
+}
+
+/// Keys that are remembered longer than their events, oldest first.
+fn prune_keys(connection: &Connection, before: Timestamp) -> Result<bool> {
+    let rows: Vec<(u64, [u8; 16])> = connection
+        .prepare_cached("SELECT seq, key FROM former_key WHERE kept_at_us < ? ORDER BY seq LIMIT ?")?
+        .query_map(params![us(before), PRUNE_STEP as i64], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_>>()?;
+    for (seq, key) in &rows {
+        forget(connection, *seq, key)?;
+        connection
+            .prepare_cached("DELETE FROM former_key WHERE seq = ?")?
+            .execute([seq])?;
+    }
+    Ok(rows.len() == PRUNE_STEP)
+}
+
 /// Returns how many rows of deliveries went along.
-fn remove_event(connection: &Connection, seq: u64, key: &[u8; 16]) -> Result<usize> {
+fn remove_event(connection: &Connection, seq: u64) -> Result<usize> {
     for sql in [
         "DELETE FROM event WHERE seq = ?",
         "DELETE FROM event_json WHERE seq = ?",
     ] {
         connection.prepare_cached(sql)?.execute([seq])?;
     }
-    connection
-        .prepare_cached("DELETE FROM event_key WHERE key = ? AND seq = ?")?
-        .execute(params![key, seq])?;
     let mut deliveries = 0;
     for sql in [
         "DELETE FROM attempt WHERE seq = ?",

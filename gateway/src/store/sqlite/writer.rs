@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::{
     file::{self, Claim},
+    floor::Floor,
     fold::{self, Aside, Due, Fold, Log},
     tail::Tail,
     write::{self, Draft},
@@ -37,6 +38,7 @@ const PROBE: Duration = Duration::from_secs(1);
 pub(super) enum Command {
     /// With its room in the queue, which it gives back when it is answered.
     Keep(Job<Box<Submission>, Receipt>, OwnedSemaphorePermit),
+    Erase(Job<write::Erase, ()>),
     KeepAgain(Job<(u64, Mapped), Option<Receipt>>),
     Settle(Job<Arc<Settlement>, ()>),
     Progress(Job<String, Progress>),
@@ -80,6 +82,7 @@ impl Command {
     fn apply(&mut self, connection: &Connection, draft: &mut Draft, now: jiff::Timestamp) -> rusqlite::Result<()> {
         match self {
             Self::Keep(job, _) => job.output = Some(write::keep(connection, draft, now, &job.input)?),
+            Self::Erase(job) => job.output = Some(write::erase(connection, draft, &job.input)?),
             Self::KeepAgain(job) => {
                 let (webhook, outcome) = &job.input;
                 job.output = Some(write::keep_again(connection, draft, now, *webhook, outcome)?);
@@ -103,6 +106,7 @@ impl Command {
     fn answer(self, result: Result<(), Error>) {
         match self {
             Self::Keep(job, _room) => job.answer(result),
+            Self::Erase(job) => job.answer(result),
             Self::KeepAgain(job) => job.answer(result),
             Self::Settle(job) => job.answer(result),
             Self::Progress(job) => job.answer(result),
@@ -142,6 +146,7 @@ pub(super) struct Writer {
     head: watch::Sender<u64>,
     log: Arc<Log>,
     aside: Aside,
+    floor: Floor,
     health: Arc<watch::Sender<Health>>,
 }
 
@@ -158,6 +163,7 @@ impl Writer {
         claim: Claim,
         mut connection: Connection,
         commands: mpsc::Receiver<Command>,
+        floor: Floor,
     ) -> Result<Parts, Error> {
         let unreadable = |error: rusqlite::Error| Error::Open {
             path: claim.path().display().to_string(),
@@ -181,6 +187,7 @@ impl Writer {
             head,
             log,
             aside,
+            floor,
             health,
         };
         Ok(Parts {
@@ -250,8 +257,17 @@ impl Writer {
     }
 
     fn group(&mut self, mut group: Vec<Command>) {
+        let no_room = self.floor.refusal();
+        if let Some(no_room) = &no_room {
+            self.report(Some(no_room));
+            for keep in group.extract_if(.., |command| matches!(command, Command::Keep(..))) {
+                keep.answer(Err(no_room.clone()));
+            }
+        }
         let results = self.commit_group(&mut group);
-        self.report(results.as_ref().err());
+        if no_room.is_none() {
+            self.report(results.as_ref().err());
+        }
         match results {
             Ok(results) => {
                 for (command, result) in group.into_iter().zip(results) {
@@ -322,7 +338,13 @@ impl Writer {
     fn publish(&mut self, mut draft: Draft) {
         let kept = std::mem::take(&mut draft.kept);
         let grown = draft.head != self.durable.head;
+        let erased = std::mem::take(&mut draft.erased);
         self.durable = draft;
+        if erased {
+            *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Tail::new(self.durable.head);
+            // What was erased is in the log, too.
+            self.log.end_soon();
+        }
         if grown {
             let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
             for event in kept {
