@@ -184,3 +184,23 @@ async fn a_corrected_plugin_corrects_history_once() {
     assert_eq!(last["data"]["corrects"], correction["id"]);
     assert_eq!(last["data"]["call"]["duration_seconds"], 180.0);
 }
+
+/// What its signature does not say clearly is kept, and no correction of a plugin makes an event of it by the way.
+#[tokio::test]
+async fn what_never_passed_verification_has_to_pass_it_to_be_released() {
+    let gateway = Setup::new().route("magnetis").start().await;
+    let body = json!({ "event": "call:completed", "data": [] });
+    let webhook = gateway.signed("magnetis", "application/json", body.to_string());
+    assert_eq!(gateway.post(&webhook).await.accepted(), Vec::<String>::new());
+    let list = gateway.run(&["quarantine", "list", "--json"]).await.json_lines();
+    assert!(
+        list[0]["detail"].as_str().unwrap().starts_with("body-ambiguous"),
+        "{list:?}"
+    );
+    let output = retry(&gateway, &["--all"]).await;
+    assert!(
+        output.status == Some(1) && output.stdout.contains("stays: rejected: body-ambiguous"),
+        "{output:?}"
+    );
+    assert!(gateway.feed().await.is_empty());
+}

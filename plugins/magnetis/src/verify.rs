@@ -180,9 +180,9 @@ fn accept(candidate: &Candidate<'_>, request: &Request, variables: &Variables<'_
             recipe.name()
         )));
     }
-    variables.check_shape(recipe).map_err(|detail| {
-        Rejection::unauthenticated("body-ambiguous").detail(format!("{}: {detail}", recipe.name()))
-    })?;
+    variables
+        .check_shape(recipe)
+        .map_err(|detail| Rejection::malformed("body-ambiguous").detail(format!("{}: {detail}", recipe.name())))?;
     if !recipe.binds_body() {
         environment::warn(&format!(
             "accepted a signature of form {}, which does not bind the body: anybody who has seen one can forge webhooks",

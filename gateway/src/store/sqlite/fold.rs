@@ -191,9 +191,7 @@ impl Log {
         let (pages, backlog) = (state.pages, state.backlog());
         if state.folding || pages < state.not_before {
             Due::Nothing
-        } else if state.must_end && pages > 0 {
-            Due::All
-        } else if pages >= LOG_PAGES_MAX && pages >= state.not_all_before {
+        } else if (state.must_end && pages > 0) || (pages >= LOG_PAGES_MAX && pages >= state.not_all_before) {
             Due::All
         } else if pages >= LOG_PAGES && backlog < LAST_PAGES {
             Due::Rest
