@@ -93,7 +93,7 @@ async fn a_full_disk_is_said_and_survived_and_work_goes_on_once_there_is_room() 
         })
         .await;
     gateway.kill9().await;
-    // On its way into the process the limit of the first start is met again.
+    // Started as before it would meet the limit again.
     let gateway = gateway
         .restart_with(|setup| setup.wrapped("ulimit -S -f unlimited"))
         .await;
