@@ -141,8 +141,8 @@ struct Delivery {
     /// Attempts that ended.
     attempts: u32,
     due_at: Timestamp,
-    /// When it was handed out last.
-    begun_at: Timestamp,
+    /// When it was handed out or came back last.
+    handled_at: Timestamp,
     in_flight: bool,
     /// In the retry set, on disk or about to be.
     waiting: bool,
@@ -329,7 +329,7 @@ impl Core {
         self.in_flight += 1;
         let delivery = self.deliveries.get_mut(&seq).expect("what is due is not settled");
         delivery.in_flight = true;
-        delivery.begun_at = now;
+        delivery.handled_at = now;
         self.lines
             .get_mut(&delivery.line)
             .expect("what is due stands in its line")
@@ -649,8 +649,8 @@ impl Core {
     /// Makes a delivery due as early as another hand wrote into the record.
     fn bring_forward(&mut self, seq: u64, due_at: Timestamp) {
         let delivery = self.deliveries.get_mut(&seq).expect("asked of what is not settled");
-        // A time before its last attempt is what the record said until then.
-        let is_new = due_at < delivery.due_at && delivery.begun_at < due_at;
+        // A time before its last attempt was over is what the record said until then.
+        let is_new = due_at < delivery.due_at && delivery.handled_at < due_at;
         if is_new && !delivery.in_flight {
             self.due.remove(&(delivery.due_at, seq));
             delivery.due_at = due_at;
@@ -713,7 +713,7 @@ impl Core {
             kept_at,
             attempts,
             due_at,
-            begun_at: Timestamp::MIN,
+            handled_at: Timestamp::MIN,
             in_flight: false,
             waiting: false,
         };
@@ -834,6 +834,7 @@ impl Core {
             .expect("what was in flight is not settled");
         delivery.attempts = attempts;
         delivery.due_at = due_at;
+        delivery.handled_at = now;
         let line = delivery.line.clone();
         let behind: Vec<u64> = self.lines[&line]
             .seqs
@@ -1859,7 +1860,8 @@ mod tests {
 
         /// An operator wants one of those that are owed at once.
         fn replay(&mut self) {
-            let owed: Vec<u64> = self.core.deliveries.keys().copied().collect();
+            let mut owed: Vec<u64> = self.core.deliveries.keys().copied().collect();
+            owed.sort_unstable();
             if self.settling.is_some() || owed.is_empty() {
                 return;
             }
