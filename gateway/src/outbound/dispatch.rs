@@ -7,6 +7,8 @@
 //!
 //! - Deliveries stand in lines, those of one subject in one, or each in its own where order does not matter. Those of one
 //!   line are attempted one at a time and in feed order; only the first is ever due.
+//! - One that is given up lets those behind it go on once that is durable: a crash that forgot it would have it attempted
+//!   after them.
 //! - If a delivery waits, all before it in its line wait, also the one in flight: after a crash what waits is attempted
 //!   before anything is read again.
 //! - A settlement's cursor never passes a delivery that is neither settled nor in the retry set as recorded up to and with
@@ -104,7 +106,9 @@ pub struct Core {
     /// All that is not settled.
     deliveries: HashMap<u64, Delivery>,
     lines: HashMap<Place, Line>,
-    /// The first of every line that has none in flight, by when it is due.
+    /// Given up and not on record yet, by place: the line that waits for it.
+    dying: HashMap<u64, Place>,
+    /// The first of every line that has none in flight and waits for no record, by when it is due.
     due: BTreeSet<(Timestamp, u64)>,
     /// Deliveries that are not in the retry set. The cursor stays before the first of them.
     open: BTreeSet<u64>,
@@ -160,6 +164,8 @@ enum Place {
 struct Line {
     seqs: VecDeque<u64>,
     in_flight: bool,
+    /// So many before the first are given up, and that is not durable yet.
+    dying: usize,
 }
 
 /// What is to be recorded.
@@ -209,6 +215,7 @@ impl Core {
             read: progress.cursor,
             deliveries: HashMap::new(),
             lines: HashMap::new(),
+            dying: HashMap::new(),
             due: BTreeSet::new(),
             open: BTreeSet::new(),
             in_flight: 0,
@@ -299,6 +306,7 @@ impl Core {
             }
             let attempts = waited.as_ref().map_or(0, |waited| waited.attempts);
             if self.kept_until(event.kept_at) <= now {
+                self.hold(seq, self.line_of(seq, &Arc::from(event.subject.as_str())));
                 self.expired(seq, attempts, now);
                 continue;
             }
@@ -434,7 +442,7 @@ impl Core {
             };
             self.due.remove(&(delivery.due_at, seq));
             let attempts = delivery.attempts;
-            self.remove(seq);
+            self.remove(seq, Fate::Dead);
             self.expired(seq, attempts, now);
         }
     }
@@ -535,7 +543,18 @@ impl Core {
 
     /// Tells that the settlement taken last is durable.
     pub fn settled(&mut self) {
-        self.record.outstanding = None;
+        let Some(outstanding) = self.record.outstanding.take() else {
+            return;
+        };
+        for seq in &outstanding.settlement.dead {
+            if let Some(line) = self.dying.remove(seq) {
+                self.lines
+                    .get_mut(&line)
+                    .expect("a line stays while it waits for the record")
+                    .dying -= 1;
+                self.go_on(&line);
+            }
+        }
     }
 
     /// Tells that nothing of the settlement taken last was recorded.
@@ -677,6 +696,14 @@ impl Core {
         }
     }
 
+    /// The line for a delivery of this subject.
+    fn line_of(&self, seq: u64, subject: &Arc<str>) -> Place {
+        match self.order {
+            Order::Call => Place::Of(Arc::clone(subject)),
+            Order::None => Place::Alone(seq),
+        }
+    }
+
     /// Puts a delivery into its line.
     fn enqueue(
         &mut self,
@@ -688,10 +715,7 @@ impl Core {
         due_at: Timestamp,
     ) {
         let subject = Arc::from(subject);
-        let line_of = match self.order {
-            Order::Call => Place::Of(Arc::clone(&subject)),
-            Order::None => Place::Alone(seq),
-        };
+        let line_of = self.line_of(seq, &subject);
         let line = self.lines.entry(line_of.clone()).or_default();
         // Nearly always the end; what is replayed may belong before others.
         let place = line.seqs.partition_point(|other| *other < seq);
@@ -724,10 +748,11 @@ impl Core {
         }
     }
 
-    /// Makes the first of a line due, unless one of the line is in flight.
+    /// Makes the first of a line due, unless one of the line is in flight or the record is waited for.
     fn arm(&mut self, line: &Place) {
         if let Some(line) = self.lines.get(line)
             && !line.in_flight
+            && line.dying == 0
             && let Some(first) = line.seqs.front()
         {
             self.due.insert((self.deliveries[first].due_at, *first));
@@ -793,7 +818,7 @@ impl Core {
 
     fn settle(&mut self, seq: u64, fate: Fate, now: Timestamp) {
         self.land(seq);
-        let waited = self.remove(seq).waiting;
+        let waited = self.remove(seq, fate).waiting;
         // The cursor says of all others that they are delivered.
         if waited || fate == Fate::Dead {
             self.record.fates.insert(seq, fate);
@@ -801,8 +826,9 @@ impl Core {
         self.record.since.get_or_insert(now);
     }
 
-    /// Takes a delivery that is not in flight out of its line, and makes the next one due.
-    fn remove(&mut self, seq: u64) -> Delivery {
+    /// Takes a delivery that is not in flight out of its line, and makes the next one due; after one that is given up, once
+    /// that is durable.
+    fn remove(&mut self, seq: u64, fate: Fate) -> Delivery {
         let delivery = self.deliveries.remove(&seq).expect("removed is what is not settled");
         if let Some(event) = &delivery.event {
             self.window -= 1;
@@ -817,12 +843,27 @@ impl Core {
             Some(first) if *first == seq => drop(line.seqs.pop_front()),
             _ => line.seqs.retain(|other| *other != seq),
         }
-        if line.seqs.is_empty() {
-            self.lines.remove(&delivery.line);
-        } else {
-            self.arm(&delivery.line);
+        match fate {
+            Fate::Dead => self.hold(seq, delivery.line.clone()),
+            Fate::Delivered | Fate::Waiting => self.go_on(&delivery.line),
         }
         delivery
+    }
+
+    /// Those behind one that is given up wait until that is durable.
+    fn hold(&mut self, seq: u64, line: Place) {
+        self.lines.entry(line.clone()).or_default().dying += 1;
+        self.dying.insert(seq, line);
+    }
+
+    /// After one of a line is out of the way: the next one has its turn, if there is one.
+    fn go_on(&mut self, place: &Place) {
+        let line = &self.lines[place];
+        if !line.seqs.is_empty() {
+            self.arm(place);
+        } else if line.dying == 0 {
+            self.lines.remove(place);
+        }
     }
 
     /// Puts a failed delivery off, and those behind it in its line with it.
@@ -1075,13 +1116,15 @@ mod tests {
         assert_eq!((again.seq, again.number), (1, 2));
         assert!(again.event.is_none());
         assert_eq!(end(&mut core, again, failed(500, None), at(5)), NextStep::Dead);
+        let settlement = settle(&mut core, at(5));
+        assert_eq!((settlement.dead, settlement.delivered), (vec![1], vec![]));
         for seq in [2, 4] {
             let due = core.next(at(5)).unwrap();
             assert_eq!((due.seq, due.number), (seq, 1));
             end(&mut core, due, delivered(), at(5));
         }
         let settlement = settle(&mut core, at(6));
-        assert_eq!((settlement.dead, settlement.delivered), (vec![1], vec![2, 4]));
+        assert_eq!((settlement.dead, settlement.delivered), (vec![], vec![2, 4]));
         assert_eq!(core.waiting(), 0);
     }
 
@@ -1124,10 +1167,11 @@ mod tests {
             }
         }
         assert_eq!(delivered_seqs, [3, 4, 5, 6]);
-        // Dead, it holds back nothing any more.
+        // Dead on record, it holds back nothing any more.
         let last = core.next(at(3600)).unwrap();
         assert_eq!(last.seq, 1);
         assert_eq!(end(&mut core, last, failed(500, None), at(3600)), NextStep::Dead);
+        settle(&mut core, at(3600));
         assert_eq!(seqs(&due(&mut core, at(3600))), [2]);
     }
 
@@ -1157,6 +1201,28 @@ mod tests {
             (None, Some(millis(3500)))
         );
         assert_eq!(seqs(&due(&mut core, millis(3500))), [4]);
+    }
+
+    #[test]
+    fn a_dead_one_lets_the_next_go_on_once_that_is_durable() {
+        let mut core = fresh(&config(&[0]));
+        core.feed(events(&["a", "a", "b", "b"]), at(0));
+        let mut first = due(&mut core, at(0));
+        assert_eq!(seqs(&first), [1, 3]);
+        end(&mut core, first.pop().unwrap(), delivered(), at(0));
+        let dead = first.pop().unwrap();
+        assert_eq!(end(&mut core, dead, failed(500, None), at(0)), NextStep::Dead);
+
+        // Neither what was read before nor what is read now goes on, and nobody else waits.
+        core.feed(vec![Arc::new(event(5, "a"))], at(0));
+        assert_eq!(seqs(&due(&mut core, at(9))), [4]);
+        core.take_settlement(at(9)).unwrap();
+        assert!(core.next(at(9)).is_none());
+        core.not_settled(at(9));
+        assert!(core.next(at(9)).is_none());
+        core.take_settlement(at(10)).unwrap();
+        core.settled();
+        assert_eq!(core.next(at(10)).unwrap().seq, 2);
     }
 
     #[test]
@@ -1426,12 +1492,12 @@ mod tests {
         let lost = core.next(at(1)).unwrap();
         assert_eq!((lost.seq, lost.number), (1, 1));
         core.lost(lost, at(1));
-        assert_eq!(core.next(at(1)).unwrap().seq, 2);
         let settlement = settle(&mut core, at(2));
         assert_eq!(
             (settlement.cursor, settlement.dead, settlement.attempts.len()),
             (1, vec![1], 0)
         );
+        assert_eq!(core.next(at(2)).unwrap().seq, 2);
     }
 
     #[test]
@@ -1736,7 +1802,8 @@ mod tests {
                     .wanted(due.seq - 1)
                     .filter(|earlier| earlier.subject == event.subject)
                 {
-                    let over = self.had.contains(&earlier.seq) || self.core_gave_up(earlier.seq);
+                    // Given up is not enough: a crash that forgets it has the earlier one come after this one.
+                    let over = self.had.contains(&earlier.seq) || self.dead.contains(&earlier.seq);
                     assert!(over, "{} was attempted before {} was over", due.seq, earlier.seq);
                 }
                 for (_, other) in &self.in_flight {
@@ -1753,10 +1820,6 @@ mod tests {
                 self.in_flight.push((self.now, due));
                 assert!(self.in_flight.len() <= self.config.in_flight_max);
             }
-        }
-
-        fn core_gave_up(&self, seq: u64) -> bool {
-            !self.core.deliveries.contains_key(&seq) && seq <= self.core.read
         }
 
         fn end_one(&mut self, healthy: bool) {
