@@ -107,7 +107,11 @@ fn stage(name: &str) -> usize {
 impl Sample {
     /// The body with another identity, so that it is an event of its own and not the same one again.
     pub fn fresh(&self) -> Vec<u8> {
-        let random = getrandom::u64().expect("the operating system has randomness once the process runs");
+        self.identified(getrandom::u64().expect("the operating system has randomness once the process runs"))
+    }
+
+    /// The body with the identity of this number. Samples of one provider with one number are about the same call.
+    pub fn identified(&self, random: u64) -> Vec<u8> {
         let uuid = format!(
             "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
             random >> 32,

@@ -1,0 +1,777 @@
+//! What has to be true of a gateway, whatever happened to it. Pure: evidence in, violations out.
+//!
+//! The evidence comes from both ends and from the store: what providers sent and were answered ([`Sent`]), what subscribers
+//! received and answered ([`Arrival`]), and what is on record ([`Record`]). The model knows nothing of how a gateway works.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
+};
+
+use bytes::Bytes;
+
+/// A moment. Moments of one round are ordered.
+pub type Tick = u64;
+
+/// A webhook as a provider sent it, once or more often.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub route: &'static str,
+    pub body: Bytes,
+    /// The ids it was answered 200 with, if it was.
+    pub accepted: Option<Vec<String>>,
+}
+
+/// An event as the feed has it.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub seq: u64,
+    pub id: String,
+    pub kind: String,
+    pub subject: String,
+    pub route: String,
+    pub json: Bytes,
+    /// The body it came in.
+    pub webhook: Option<Bytes>,
+}
+
+/// What the store says.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// By place.
+    pub events: Vec<Event>,
+    /// Route and body.
+    pub quarantine: Vec<(String, Bytes)>,
+    pub subscribers: BTreeMap<String, Progress>,
+}
+
+/// What the store says of a subscriber.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    pub cursor: u64,
+    pub waiting: BTreeSet<u64>,
+    pub dead: BTreeSet<u64>,
+    pub delivered: BTreeSet<u64>,
+    /// Number and status of each attempt on record, by place.
+    pub attempts: BTreeMap<u64, Vec<(u32, Option<u16>)>>,
+}
+
+/// A subscriber as configured, with what it received.
+#[derive(Debug, Clone)]
+pub struct Subscriber {
+    pub name: &'static str,
+    /// All when empty; `call.*` is all of a family.
+    pub types: &'static [&'static str],
+    /// All when empty.
+    pub routes: &'static [&'static str],
+    /// How many attempts make a delivery dead.
+    pub attempts: u32,
+    pub arrivals: Vec<Arrival>,
+}
+
+/// A request that reached a subscriber.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub at: Tick,
+    /// `webhook-id`.
+    pub id: String,
+    pub body: Bytes,
+    pub verified: bool,
+    /// When it was answered 2xx, if it was.
+    pub taken: Option<Tick>,
+}
+
+impl Subscriber {
+    pub fn wants(&self, event: &Event) -> bool {
+        let of_type = |pattern: &&str| match pattern.strip_suffix('*') {
+            Some(start) => event.kind.starts_with(start),
+            None => event.kind == **pattern,
+        };
+        (self.types.is_empty() || self.types.iter().any(of_type))
+            && (self.routes.is_empty() || self.routes.iter().any(|route| *route == event.route))
+    }
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// Answered 200, and in neither the feed nor the quarantine.
+    Lost { route: &'static str, id: String },
+    /// In the feed more than once, by its id or by its webhook.
+    Twice { id: String },
+    /// In quarantine more than once.
+    TwiceInQuarantine { route: String },
+    /// The feed's places are not 1, 2, 3 …
+    Gap { after: u64, next: u64 },
+    /// In the feed or the quarantine, and nobody sent it.
+    Unknown { what: String },
+    /// Answered 200 while nothing could be written durably.
+    AnsweredWithoutSync { route: &'static str },
+    /// An authentic webhook was answered with something else than 200 and 503.
+    Refused { route: &'static str, status: u16 },
+    /// Delivered, and not in the feed.
+    Phantom { subscriber: &'static str, id: String },
+    /// Delivered with other bytes than the feed has.
+    Altered { subscriber: &'static str, seq: u64 },
+    /// Its signature is wrong.
+    Unverified { subscriber: &'static str, id: String },
+    /// Delivered to one who did not ask for it.
+    Unwanted { subscriber: &'static str, seq: u64 },
+    /// Neither taken by the subscriber nor dead on record.
+    Undelivered { subscriber: &'static str, seq: u64 },
+    /// On record as delivered, and the subscriber never took it.
+    Claimed { subscriber: &'static str, seq: u64 },
+    /// Came while an earlier one of its subject was neither taken nor given up.
+    Overtaken {
+        subscriber: &'static str,
+        earlier: u64,
+        later: u64,
+    },
+    /// Dead without all of its attempts on record.
+    DeadTooSoon {
+        subscriber: &'static str,
+        seq: u64,
+        attempts: Vec<u32>,
+    },
+    /// The cursor is behind it, though it is neither taken, nor waiting, nor dead.
+    CursorPassed {
+        subscriber: &'static str,
+        seq: u64,
+        cursor: u64,
+    },
+    /// Everybody took everything, and the record says otherwise.
+    Unsettled {
+        subscriber: &'static str,
+        cursor: u64,
+        head: u64,
+        waiting: usize,
+    },
+    /// The store's file is damaged.
+    Damaged { how: String },
+    /// The gateway did not come up, or did not end well, with nothing wrong any more.
+    Broken { how: String },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost { route, id } => write!(f, "lost: {id} of {route} was answered 200 and is not kept"),
+            Self::Twice { id } => write!(f, "twice: {id} is in the feed more than once"),
+            Self::TwiceInQuarantine { route } => {
+                write!(f, "twice: a webhook of {route} is in quarantine more than once")
+            }
+            Self::Gap { after, next } => write!(f, "gap: after place {after} in the feed comes {next}"),
+            Self::Unknown { what } => write!(f, "unknown: nobody sent {what}"),
+            Self::AnsweredWithoutSync { route } => {
+                write!(
+                    f,
+                    "answered too soon: 200 for {route} while nothing could be made durable"
+                )
+            }
+            Self::Refused { route, status } => {
+                write!(f, "refused: an authentic webhook of {route} was answered {status}")
+            }
+            Self::Phantom { subscriber, id } => write!(f, "phantom: {subscriber} got {id}, which is not in the feed"),
+            Self::Altered { subscriber, seq } => write!(f, "altered: {subscriber} got other bytes for {seq}"),
+            Self::Unverified { subscriber, id } => write!(f, "unverified: {subscriber} cannot verify {id}"),
+            Self::Unwanted { subscriber, seq } => write!(f, "unwanted: {subscriber} got {seq} without asking for it"),
+            Self::Undelivered { subscriber, seq } => {
+                write!(f, "undelivered: {subscriber} never took {seq}, and it is not dead")
+            }
+            Self::Claimed { subscriber, seq } => {
+                write!(
+                    f,
+                    "claimed: {seq} is on record as delivered to {subscriber}, which never took it"
+                )
+            }
+            Self::Overtaken {
+                subscriber,
+                earlier,
+                later,
+            } => write!(
+                f,
+                "overtaken: {subscriber} got {later} while {earlier} of the same call was open"
+            ),
+            Self::DeadTooSoon {
+                subscriber,
+                seq,
+                attempts,
+            } => write!(
+                f,
+                "dead too soon: {seq} for {subscriber}, with attempts {attempts:?} on record"
+            ),
+            Self::CursorPassed {
+                subscriber,
+                seq,
+                cursor,
+            } => write!(
+                f,
+                "cursor passed: {subscriber} is at {cursor}, and {seq} is not settled"
+            ),
+            Self::Unsettled {
+                subscriber,
+                cursor,
+                head,
+                waiting,
+            } => write!(
+                f,
+                "unsettled: {subscriber} stays at {cursor} of {head}, with {waiting} waiting"
+            ),
+            Self::Damaged { how } => write!(f, "damaged: {how}"),
+            Self::Broken { how } => write!(f, "broken: {how}"),
+        }
+    }
+}
+
+/// What has to be true at any moment, also when the gateway was killed just now.
+///
+/// `sent` has to be as of before the record was taken, `subscribers` as of after.
+pub fn check_always(sent: &[Sent], record: &Record, subscribers: &[Subscriber]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    check_feed(record, &mut found);
+    check_kept(sent, record, &mut found);
+    for subscriber in subscribers {
+        check_cursor(record, subscriber, &mut found);
+    }
+    found
+}
+
+/// What has to be true in the end, when everything had its time.
+pub fn check_finally(sent: &[Sent], record: &Record, subscribers: &[Subscriber]) -> Vec<Violation> {
+    let mut found = check_always(sent, record, subscribers);
+    check_origins(sent, record, &mut found);
+    for subscriber in subscribers {
+        check_deliveries(record, subscriber, &mut found);
+        check_settled(record, subscriber, &mut found);
+        check_order(record, subscriber, &mut found);
+    }
+    found
+}
+
+fn check_feed(record: &Record, found: &mut Vec<Violation>) {
+    let mut ids = HashSet::new();
+    let mut last = 0;
+    for event in &record.events {
+        if event.seq != last + 1 {
+            found.push(Violation::Gap {
+                after: last,
+                next: event.seq,
+            });
+        }
+        last = event.seq;
+        if !ids.insert(&event.id) {
+            found.push(Violation::Twice { id: event.id.clone() });
+        }
+    }
+}
+
+fn check_kept(sent: &[Sent], record: &Record, found: &mut Vec<Violation>) {
+    let ids: HashSet<&str> = record.events.iter().map(|event| event.id.as_str()).collect();
+    let quarantine: HashSet<(&str, &[u8])> = record
+        .quarantine
+        .iter()
+        .map(|(route, body)| (route.as_str(), &body[..]))
+        .collect();
+    for webhook in sent {
+        let Some(accepted) = &webhook.accepted else { continue };
+        let lost = |id: &str| Violation::Lost {
+            route: webhook.route,
+            id: id.to_owned(),
+        };
+        if accepted.is_empty() && !quarantine.contains(&(webhook.route, &webhook.body[..])) {
+            found.push(lost("a webhook without events"));
+        }
+        let missing = accepted.iter().filter(|id| !ids.contains(id.as_str()));
+        found.extend(missing.map(|id| lost(id)));
+    }
+}
+
+/// Everything kept was sent, and nothing sent was kept twice.
+fn check_origins(sent: &[Sent], record: &Record, found: &mut Vec<Violation>) {
+    let known: HashSet<(&str, &[u8])> = sent.iter().map(|webhook| (webhook.route, &webhook.body[..])).collect();
+    let mut once = HashSet::new();
+    for event in &record.events {
+        let origin = event.webhook.as_ref().map(|body| (event.route.as_str(), &body[..]));
+        match origin.filter(|origin| known.contains(origin)) {
+            // Each of ours becomes one event.
+            Some(origin) if !once.insert(origin) => found.push(Violation::Twice { id: event.id.clone() }),
+            Some(_) => {}
+            None => found.push(Violation::Unknown { what: event.id.clone() }),
+        }
+    }
+    let mut once = HashSet::new();
+    for (route, body) in &record.quarantine {
+        let origin = (route.as_str(), &body[..]);
+        if !known.contains(&origin) {
+            found.push(Violation::Unknown {
+                what: format!("what {route} has in quarantine"),
+            });
+        } else if !once.insert(origin) {
+            found.push(Violation::TwiceInQuarantine { route: route.clone() });
+        }
+    }
+}
+
+fn check_cursor(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violation>) {
+    let Some(progress) = record.subscribers.get(subscriber.name) else {
+        return;
+    };
+    let taken: HashSet<&str> = taken(subscriber).keys().copied().collect();
+    let passed = record
+        .events
+        .iter()
+        .take_while(|event| event.seq <= progress.cursor)
+        .filter(|event| subscriber.wants(event))
+        .filter(|event| !taken.contains(event.id.as_str()))
+        .filter(|event| !progress.waiting.contains(&event.seq) && !progress.dead.contains(&event.seq));
+    found.extend(passed.map(|event| Violation::CursorPassed {
+        subscriber: subscriber.name,
+        seq: event.seq,
+        cursor: progress.cursor,
+    }));
+}
+
+fn check_deliveries(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violation>) {
+    let name = subscriber.name;
+    let feed: HashMap<&str, &Event> = record.events.iter().map(|event| (event.id.as_str(), event)).collect();
+    for arrival in &subscriber.arrivals {
+        if !arrival.verified {
+            found.push(Violation::Unverified {
+                subscriber: name,
+                id: arrival.id.clone(),
+            });
+        }
+        match feed.get(arrival.id.as_str()) {
+            None => found.push(Violation::Phantom {
+                subscriber: name,
+                id: arrival.id.clone(),
+            }),
+            Some(event) if event.json != arrival.body => found.push(Violation::Altered {
+                subscriber: name,
+                seq: event.seq,
+            }),
+            Some(event) if !subscriber.wants(event) => found.push(Violation::Unwanted {
+                subscriber: name,
+                seq: event.seq,
+            }),
+            Some(_) => {}
+        }
+    }
+}
+
+fn check_settled(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violation>) {
+    let name = subscriber.name;
+    let nothing = Progress::default();
+    let progress = record.subscribers.get(name).unwrap_or(&nothing);
+    let taken = taken(subscriber);
+    for event in record.events.iter().filter(|event| subscriber.wants(event)) {
+        let (seq, was_taken) = (event.seq, taken.contains_key(event.id.as_str()));
+        if progress.dead.contains(&seq) {
+            let attempts = progress.attempts.get(&seq).map_or(&[][..], Vec::as_slice);
+            let numbers: Vec<u32> = attempts.iter().map(|(number, _)| *number).collect();
+            // One whose last attempt was answered 410 has the whole schedule once more.
+            let is_whole = !numbers.is_empty()
+                && numbers.iter().copied().eq(1..=numbers.len() as u32)
+                && (numbers.len() as u32).is_multiple_of(subscriber.attempts);
+            let all_failed = attempts
+                .iter()
+                .all(|(_, status)| status.is_none_or(|status| !(200..300).contains(&status)));
+            if !is_whole || !all_failed {
+                found.push(Violation::DeadTooSoon {
+                    subscriber: name,
+                    seq,
+                    attempts: numbers,
+                });
+            }
+        } else if !was_taken {
+            found.push(Violation::Undelivered { subscriber: name, seq });
+        }
+        if progress.delivered.contains(&seq) && !was_taken {
+            found.push(Violation::Claimed { subscriber: name, seq });
+        }
+    }
+    let head = record.events.last().map_or(0, |event| event.seq);
+    if progress.cursor != head || !progress.waiting.is_empty() {
+        found.push(Violation::Unsettled {
+            subscriber: name,
+            cursor: progress.cursor,
+            head,
+            waiting: progress.waiting.len(),
+        });
+    }
+}
+
+/// The first arrival of an event comes after every earlier one of its subject was taken, or had its last attempt.
+fn check_order(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violation>) {
+    let nothing = BTreeSet::new();
+    let dead = record.subscribers.get(subscriber.name).map_or(&nothing, |it| &it.dead);
+    let taken = taken(subscriber);
+    // First and last.
+    let mut arrived: HashMap<&str, (Tick, Tick)> = HashMap::new();
+    for arrival in &subscriber.arrivals {
+        let (first, last) = arrived.entry(arrival.id.as_str()).or_insert((arrival.at, arrival.at));
+        *first = (*first).min(arrival.at);
+        *last = (*last).max(arrival.at);
+    }
+    // When the subject's events so far were all closed, and the one that was closed last.
+    let mut closed: HashMap<&str, (Tick, u64)> = HashMap::new();
+    for event in record.events.iter().filter(|event| subscriber.wants(event)) {
+        let (id, subject) = (event.id.as_str(), event.subject.as_str());
+        let times = arrived.get(id);
+        if let (Some((first, _)), Some((until, earlier))) = (times, closed.get(subject))
+            && first < until
+        {
+            found.push(Violation::Overtaken {
+                subscriber: subscriber.name,
+                earlier: *earlier,
+                later: event.seq,
+            });
+        }
+        // One that a crash had delivered again may have been taken before it died.
+        let end = match (taken.get(id), times) {
+            (Some(taken), _) => *taken,
+            // It may have died without reaching the subscriber at all.
+            (None, times) if dead.contains(&event.seq) => times.map_or(0, |(_, last)| *last),
+            (None, _) => Tick::MAX,
+        };
+        let until = closed.entry(subject).or_insert((0, 0));
+        if end >= until.0 {
+            *until = (end, event.seq);
+        }
+    }
+}
+
+/// When each event was first taken.
+fn taken(subscriber: &Subscriber) -> HashMap<&str, Tick> {
+    let mut taken = HashMap::new();
+    for arrival in &subscriber.arrivals {
+        if let Some(at) = arrival.taken {
+            let first = taken.entry(arrival.id.as_str()).or_insert(at);
+            *first = at.min(*first);
+        }
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three webhooks, two of one call and one in quarantine, all as it should be.
+    struct World {
+        sent: Vec<Sent>,
+        record: Record,
+        subscribers: Vec<Subscriber>,
+    }
+
+    fn body(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    fn event(seq: u64, id: &str, webhook: &'static str) -> Event {
+        Event {
+            seq,
+            id: id.to_owned(),
+            kind: "call.completed".to_owned(),
+            subject: "magpipe/1".to_owned(),
+            route: "magpipe".to_owned(),
+            json: Bytes::from(format!("{{\"id\":{id:?},\"sequence\":\"{seq}\"}}")),
+            webhook: Some(body(webhook)),
+        }
+    }
+
+    fn arrival(at: Tick, event: &Event, taken: Option<Tick>) -> Arrival {
+        Arrival {
+            at,
+            id: event.id.clone(),
+            body: event.json.clone(),
+            verified: true,
+            taken,
+        }
+    }
+
+    fn world() -> World {
+        let sent = |text, ids: &[&str]| Sent {
+            route: "magpipe",
+            body: body(text),
+            accepted: Some(ids.iter().map(|id| (*id).to_owned()).collect()),
+        };
+        let events = vec![event(1, "a", "first"), event(2, "b", "second")];
+        let subscriber = Subscriber {
+            name: "crm",
+            types: &["call.*"],
+            routes: &[],
+            attempts: 2,
+            arrivals: vec![
+                arrival(1, &events[0], None),
+                arrival(2, &events[0], Some(3)),
+                arrival(4, &events[1], Some(5)),
+            ],
+        };
+        let progress = Progress {
+            cursor: 2,
+            delivered: [1, 2].into(),
+            attempts: [(1, vec![(1, Some(500)), (2, Some(204))]), (2, vec![(1, Some(204))])].into(),
+            ..Progress::default()
+        };
+        World {
+            sent: vec![sent("first", &["a"]), sent("second", &["b"]), sent("odd", &[])],
+            record: Record {
+                events,
+                quarantine: vec![("magpipe".to_owned(), body("odd"))],
+                subscribers: [("crm".to_owned(), progress)].into(),
+            },
+            subscribers: vec![subscriber],
+        }
+    }
+
+    impl World {
+        fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+            change(&mut self);
+            self
+        }
+
+        fn progress(&mut self) -> &mut Progress {
+            self.record.subscribers.get_mut("crm").unwrap()
+        }
+
+        fn arrivals(&mut self) -> &mut Vec<Arrival> {
+            &mut self.subscribers[0].arrivals
+        }
+
+        fn always(&self) -> Vec<Violation> {
+            check_always(&self.sent, &self.record, &self.subscribers)
+        }
+
+        fn finally(&self) -> Vec<Violation> {
+            check_finally(&self.sent, &self.record, &self.subscribers)
+        }
+    }
+
+    fn lost(id: &str) -> Violation {
+        Violation::Lost {
+            route: "magpipe",
+            id: id.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_world_without_faults_is_well() {
+        assert_eq!(world().finally(), []);
+        // Unanswered, it may be kept or not.
+        assert_eq!(world().with(|it| it.sent[1].accepted = None).finally(), []);
+        let unsent = world().with(|it| {
+            it.sent.push(Sent {
+                route: "salpre",
+                body: body("never answered"),
+                accepted: None,
+            });
+        });
+        assert_eq!(unsent.finally(), []);
+    }
+
+    #[test]
+    fn a_lost_event_is_found() {
+        let world = world().with(|it| drop(it.record.events.pop()));
+        assert_eq!(world.always(), [lost("b")]);
+    }
+
+    #[test]
+    fn a_webhook_lost_from_quarantine_is_found() {
+        let world = world().with(|it| it.record.quarantine.clear());
+        assert_eq!(world.always(), [lost("a webhook without events")]);
+    }
+
+    #[test]
+    fn an_event_kept_twice_is_found() {
+        let twice = Violation::Twice { id: "b".to_owned() };
+        let by_id = world().with(|it| it.record.events.push(event(3, "b", "second")));
+        assert!(by_id.always().contains(&twice));
+        let by_webhook = world().with(|it| it.record.events[1].webhook = Some(body("first")));
+        assert_eq!(by_webhook.finally(), [twice]);
+    }
+
+    #[test]
+    fn a_webhook_twice_in_quarantine_is_found() {
+        let world = world().with(|it| it.record.quarantine.push(("magpipe".to_owned(), body("odd"))));
+        let route = "magpipe".to_owned();
+        assert_eq!(world.finally(), [Violation::TwiceInQuarantine { route }]);
+    }
+
+    #[test]
+    fn a_gap_in_the_feed_is_found() {
+        let world = world().with(|it| it.record.events[1].seq = 3);
+        assert!(world.always().contains(&Violation::Gap { after: 1, next: 3 }));
+    }
+
+    #[test]
+    fn what_nobody_sent_is_found() {
+        let world = world().with(|it| {
+            it.sent.remove(1);
+        });
+        assert_eq!(world.finally(), [Violation::Unknown { what: "b".to_owned() }]);
+    }
+
+    #[test]
+    fn a_delivery_of_what_is_not_in_the_feed_is_found() {
+        let world = world().with(|it| {
+            let arrived = arrival(9, &event(3, "c", "third"), Some(9));
+            it.arrivals().push(arrived);
+        });
+        let phantom = Violation::Phantom {
+            subscriber: "crm",
+            id: "c".to_owned(),
+        };
+        assert_eq!(world.finally(), [phantom]);
+    }
+
+    #[test]
+    fn altered_bytes_are_found() {
+        let world = world().with(|it| it.arrivals()[1].body = body("{\"id\":\"a\",\"sequence\":\"2\"}"));
+        let altered = Violation::Altered {
+            subscriber: "crm",
+            seq: 1,
+        };
+        assert_eq!(world.finally(), [altered]);
+    }
+
+    #[test]
+    fn a_wrong_signature_is_found() {
+        let world = world().with(|it| it.arrivals()[2].verified = false);
+        let unverified = Violation::Unverified {
+            subscriber: "crm",
+            id: "b".to_owned(),
+        };
+        assert_eq!(world.finally(), [unverified]);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_found() {
+        let world = world().with(|it| it.subscribers[0].routes = &["salpre"]);
+        let unwanted = |seq| Violation::Unwanted { subscriber: "crm", seq };
+        assert_eq!(world.finally(), [unwanted(1), unwanted(1), unwanted(2)]);
+    }
+
+    #[test]
+    fn a_delivery_that_never_came_is_found() {
+        let world = world().with(|it| {
+            it.arrivals().pop();
+            it.progress().delivered.remove(&2);
+        });
+        let (subscriber, seq) = ("crm", 2);
+        let cursor = 2;
+        assert_eq!(
+            world.finally(),
+            [
+                Violation::CursorPassed {
+                    subscriber,
+                    seq,
+                    cursor
+                },
+                Violation::Undelivered { subscriber, seq }
+            ]
+        );
+    }
+
+    #[test]
+    fn a_delivery_on_record_that_never_came_is_found() {
+        let world = world().with(|it| drop(it.arrivals().pop()));
+        let claimed = Violation::Claimed {
+            subscriber: "crm",
+            seq: 2,
+        };
+        assert!(world.finally().contains(&claimed));
+    }
+
+    #[test]
+    fn a_cursor_that_passed_an_unsettled_delivery_is_found() {
+        let passed = Violation::CursorPassed {
+            subscriber: "crm",
+            seq: 2,
+            cursor: 2,
+        };
+        let open = || world().with(|it| it.arrivals()[2].taken = None);
+        assert_eq!(open().always(), [passed]);
+        assert_eq!(open().with(|it| it.progress().waiting = [2].into()).always(), []);
+        assert_eq!(open().with(|it| it.progress().dead = [2].into()).always(), []);
+        assert_eq!(open().with(|it| it.progress().cursor = 1).always(), []);
+    }
+
+    #[test]
+    fn what_is_never_settled_is_found() {
+        let world = world().with(|it| it.progress().cursor = 1);
+        let unsettled = Violation::Unsettled {
+            subscriber: "crm",
+            cursor: 1,
+            head: 2,
+            waiting: 0,
+        };
+        assert_eq!(world.finally(), [unsettled]);
+    }
+
+    #[test]
+    fn an_event_that_overtakes_its_call_is_found() {
+        let overtaken = Violation::Overtaken {
+            subscriber: "crm",
+            earlier: 1,
+            later: 2,
+        };
+        // It came between the failed and the successful attempt of the one before it.
+        let early = world().with(|it| it.arrivals()[2].at = 2);
+        assert_eq!(early.finally(), [overtaken]);
+        let of_another_call = world().with(|it| {
+            it.arrivals()[2].at = 2;
+            it.record.events[1].subject = "magpipe/2".to_owned();
+        });
+        assert_eq!(of_another_call.finally(), []);
+        // Delivered again after a crash, both are in order.
+        let again = world().with(|it| {
+            for (at, index) in [(6, 0), (7, 1)] {
+                let arrived = arrival(at, &it.record.events[index].clone(), Some(at));
+                it.arrivals().push(arrived);
+            }
+        });
+        assert_eq!(again.finally(), []);
+    }
+
+    fn dead(attempts: &[(u32, Option<u16>)]) -> World {
+        let attempts = attempts.to_vec();
+        world().with(|it| {
+            it.arrivals()[1].taken = None;
+            it.progress().dead.insert(1);
+            it.progress().delivered.remove(&1);
+            it.progress().attempts.insert(1, attempts);
+        })
+    }
+
+    #[test]
+    fn a_dead_delivery_needs_all_of_its_attempts() {
+        let too_soon = |attempts: &[u32]| Violation::DeadTooSoon {
+            subscriber: "crm",
+            seq: 1,
+            attempts: attempts.to_vec(),
+        };
+        assert_eq!(dead(&[(1, Some(500)), (2, None)]).finally(), []);
+        assert_eq!(dead(&[(2, None)]).finally(), [too_soon(&[2])]);
+        assert_eq!(dead(&[(1, Some(500))]).finally(), [too_soon(&[1])]);
+        assert_eq!(dead(&[(1, Some(500)), (2, Some(204))]).finally(), [too_soon(&[1, 2])]);
+    }
+
+    #[test]
+    fn the_next_of_a_call_waits_for_the_last_attempt_of_a_dead_one() {
+        let early = dead(&[(1, Some(500)), (2, None)]).with(|it| it.arrivals()[2].at = 1);
+        let overtaken = Violation::Overtaken {
+            subscriber: "crm",
+            earlier: 1,
+            later: 2,
+        };
+        assert_eq!(early.finally(), [overtaken]);
+        // Unless it was taken before, and only a crash had it attempted again.
+        let taken_before = dead(&[(1, Some(500)), (2, None)]).with(|it| {
+            it.arrivals()[0].taken = Some(1);
+            let again = arrival(9, &it.record.events[0].clone(), None);
+            it.arrivals().push(again);
+        });
+        assert_eq!(taken_before.finally(), []);
+    }
+}

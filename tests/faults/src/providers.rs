@@ -1,0 +1,217 @@
+//! The providers' side: calls that live through their events, each posted once answered, from many connections.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use callfeed::{
+    config::Route,
+    simulate::{self, Sample},
+};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::{
+    chance::Chance,
+    gateway::Addresses,
+    model::{Sent, Violation},
+};
+
+/// How long a provider waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a webhook is posted at most.
+const TRIES: u64 = 6;
+
+/// What a provider posts about one call, or another matter, in order. The names are those of the samples.
+const LIVES: &[(&str, &[&str])] = &[
+    ("magpipe", &["call-completed"]),
+    ("magpipe", &["sms-received"]),
+    ("magpipe", &["sms-sent"]),
+    ("magpipe", &["whatsapp-received"]),
+    ("magpipe", &["chat-session-completed"]),
+    ("magnetis", &["call-ringing", "call-completed"]),
+    ("magnetis", &["email-received"]),
+    ("magnetis", &["lead-created"]),
+    ("magnetis", &["legacy-call"]),
+    ("voxagent", &["session-started", "conversation-complete"]),
+    ("topcalls", &["call-queued", "call-started", "call-completed"]),
+    ("topcalls", &["call-queued", "call-failed"]),
+    (
+        "topcalls",
+        &[
+            "campaign-started",
+            "campaign-paused",
+            "campaign-resumed",
+            "campaign-completed",
+        ],
+    ),
+    (
+        "salpre",
+        &[
+            "call-initiated",
+            "call-ringing",
+            "call-answered",
+            "transcript",
+            "call-ended",
+        ],
+    ),
+    ("salpre", &["call-initiated", "error"]),
+];
+
+/// Everything the providers of one round share.
+#[derive(Debug)]
+pub struct Providers {
+    pub routes: Vec<Route>,
+    pub gateway: watch::Receiver<Option<Addresses>>,
+    /// No new call once set.
+    pub stop: AtomicBool,
+    pub sent: Mutex<Vec<Sent>>,
+    pub violations: Mutex<Vec<Violation>>,
+    /// Odd while nothing can be made durable. Another number each time that begins and ends.
+    pub unsynced: AtomicU64,
+    /// Between two webhooks of a connection, at most.
+    pub pause: Duration,
+}
+
+impl Providers {
+    /// Everything sent so far, as of now.
+    pub fn sent(&self) -> Vec<Sent> {
+        lock(&self.sent).clone()
+    }
+
+    /// One connection: posts call after call until it is stopped.
+    pub async fn post(self: Arc<Self>, mut chance: Chance) {
+        let client = simulate::client(TIMEOUT).expect("a client can be made");
+        while !self.stop.load(Ordering::Relaxed) {
+            if chance.permille(30) {
+                let webhook = self.unmappable(&mut chance);
+                self.insist(&client, webhook, &mut chance).await;
+                continue;
+            }
+            let (provider, life) = *chance.one_of(LIVES);
+            let samples = simulate::samples(provider);
+            let identity = chance.number();
+            for stage in life {
+                let sample = samples.iter().find(|sample| sample.name == *stage);
+                let webhook = self.webhook(sample.expect("the sample is there"), identity);
+                self.insist(&client, webhook, &mut chance).await;
+            }
+        }
+    }
+
+    fn webhook(&self, sample: &Sample, identity: u64) -> Webhook {
+        self.signed(sample.provider, &sample.content_type, sample.identified(identity))
+    }
+
+    /// Signed, and yet nothing that its plugin could map.
+    fn unmappable(&self, chance: &mut Chance) -> Webhook {
+        let number = chance.number();
+        let provider = *chance.one_of(&["magpipe", "voxagent", "salpre"]);
+        let body = match chance.below(3) {
+            0 => format!(r#"{{"event":"call.completed","data":{{"odd":{number}}}"#),
+            1 => format!("[{number}]"),
+            _ => format!("not JSON at all, {number}"),
+        };
+        self.signed(provider, "application/json", body.into_bytes())
+    }
+
+    fn signed(&self, provider: &'static str, content_type: &str, body: Vec<u8>) -> Webhook {
+        let route = self.routes.iter().find(|route| route.provider == provider);
+        let route = route.expect("every provider has a route");
+        let mut headers = vec![("content-type".to_owned(), content_type.to_owned())];
+        headers.extend(simulate::sign(route, &route.urls[0], content_type, &body).expect("the route has a secret"));
+        Webhook {
+            provider,
+            path: route.path.clone(),
+            headers,
+            body: Bytes::from(body),
+        }
+    }
+
+    /// Posts a webhook until it is answered 200, a few times at most, as providers do.
+    async fn insist(&self, client: &reqwest::Client, webhook: Webhook, chance: &mut Chance) {
+        let index = {
+            let mut sent = lock(&self.sent);
+            sent.push(Sent {
+                route: webhook.provider,
+                body: webhook.body.clone(),
+                accepted: None,
+            });
+            sent.len() - 1
+        };
+        for attempt in 1..=TRIES {
+            let pause = chance.within(1, u64::try_from(self.pause.as_millis()).unwrap_or(1).max(1));
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let Some(address) = *self.gateway.borrow() else {
+                // Between two gateways; a call that is going on waits for the next one.
+                let mut gateway = self.gateway.clone();
+                if gateway.wait_for(Option::is_some).await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let before = self.unsynced.load(Ordering::SeqCst);
+            let answer = webhook.post(client, address).await;
+            let after = self.unsynced.load(Ordering::SeqCst);
+            match answer {
+                Some((200, body)) => {
+                    // Posted again, it may have been kept before.
+                    if attempt == 1 && before == after && before % 2 == 1 {
+                        let route = webhook.provider;
+                        lock(&self.violations).push(Violation::AnsweredWithoutSync { route });
+                    }
+                    lock(&self.sent)[index].accepted = Some(ids(&body));
+                    return;
+                }
+                Some((503, _)) | None => {}
+                Some((status, _)) => {
+                    let route = webhook.provider;
+                    lock(&self.violations).push(Violation::Refused { route, status });
+                    return;
+                }
+            }
+            if chance.permille(100) {
+                // Some providers post once and never again.
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Webhook {
+    provider: &'static str,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Bytes,
+}
+
+impl Webhook {
+    /// Status and body of the answer; `None` when there was none, or not all of it.
+    async fn post(&self, client: &reqwest::Client, gateway: Addresses) -> Option<(u16, String)> {
+        let mut request = client
+            .post(format!("http://{}{}", gateway.inbound, self.path))
+            .body(self.body.clone());
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.text().await.ok()?))
+    }
+}
+
+fn ids(body: &str) -> Vec<String> {
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let ids = body["accepted"].as_array().into_iter().flatten();
+    ids.filter_map(|id| id.as_str().map(str::to_owned)).collect()
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,160 @@
+//! What the store says, read as `callfeed events`, `deliveries` and `quarantine` read it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use callfeed::{
+    config,
+    store::{DeliveryState, History, Query},
+};
+use rusqlite::Connection;
+
+use crate::model::{Event, Progress, Record};
+
+/// Rows asked for at once.
+const PAGE: usize = 1000;
+
+/// How much to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What has to be true at any moment.
+    Always,
+    /// Also where each event came from, and every attempt of what is dead.
+    Everything,
+}
+
+/// The store at this path, for reading.
+pub async fn open(store: &config::Store, path: &Path) -> Result<History> {
+    let store = config::Store {
+        location: config::Location::Sqlite(path.to_owned()),
+        ..store.clone()
+    };
+    Ok(History::open(&store).await?)
+}
+
+/// Everything on record.
+pub async fn read(history: &History, depth: Depth) -> Result<Record> {
+    let mut events = Vec::new();
+    let mut before = None;
+    loop {
+        let query = Query {
+            before,
+            limit: PAGE,
+            ..Query::default()
+        };
+        let page = history.events(query).await?;
+        let Some(last) = page.last() else { break };
+        before = Some(last.seq);
+        for kept in page {
+            let webhook = match depth {
+                Depth::Always => None,
+                Depth::Everything => history.webhook(kept.id).await?.map(|webhook| webhook.body),
+            };
+            events.push(Event {
+                seq: kept.seq,
+                id: kept.id.to_string(),
+                kind: kept.kind,
+                subject: kept.subject,
+                route: kept.route,
+                json: kept.json,
+                webhook,
+            });
+        }
+    }
+    events.reverse();
+    Ok(Record {
+        subscribers: subscribers(history, depth).await?,
+        quarantine: quarantine(history).await?,
+        events,
+    })
+}
+
+async fn quarantine(history: &History) -> Result<Vec<(String, Bytes)>> {
+    let mut found = Vec::new();
+    let mut before = None;
+    loop {
+        let page = history.quarantine(PAGE, before).await?;
+        let Some(last) = page.last() else { return Ok(found) };
+        before = Some(last.number);
+        found.extend(page.into_iter().map(|it| (it.webhook.route, it.webhook.body)));
+    }
+}
+
+async fn subscribers(history: &History, depth: Depth) -> Result<BTreeMap<String, Progress>> {
+    let mut found = BTreeMap::new();
+    for subscriber in history.subscribers().await? {
+        let name = &subscriber.name;
+        let mut progress = Progress {
+            cursor: subscriber.cursor,
+            waiting: deliveries(history, name, DeliveryState::Waiting).await?,
+            dead: deliveries(history, name, DeliveryState::Dead).await?,
+            ..Progress::default()
+        };
+        if depth == Depth::Everything {
+            progress.delivered = deliveries(history, name, DeliveryState::Delivered).await?;
+        }
+        found.insert(subscriber.name, progress);
+    }
+    if depth == Depth::Everything {
+        attempts(history, &mut found).await?;
+    }
+    Ok(found)
+}
+
+async fn deliveries(history: &History, subscriber: &str, state: DeliveryState) -> Result<BTreeSet<u64>> {
+    let mut found = BTreeSet::new();
+    let mut before = None;
+    loop {
+        let query = Query {
+            subscriber: Some(subscriber.to_owned()),
+            state: Some(state),
+            before,
+            limit: PAGE,
+            ..Query::default()
+        };
+        let page = history.deliveries(query).await?;
+        let Some(last) = page.last() else { return Ok(found) };
+        before = Some(last.seq);
+        found.extend(page.into_iter().map(|delivery| delivery.seq));
+    }
+}
+
+/// Every attempt of what is dead.
+async fn attempts(history: &History, subscribers: &mut BTreeMap<String, Progress>) -> Result<()> {
+    for (name, progress) in subscribers {
+        let mut before = None;
+        loop {
+            let query = Query {
+                subscriber: Some(name.clone()),
+                state: Some(DeliveryState::Dead),
+                before,
+                limit: PAGE,
+                ..Query::default()
+            };
+            let page = history.deliveries(query).await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.seq);
+            for delivery in page {
+                let attempts = history.attempts(delivery.id, Some(name.clone())).await?;
+                let attempts = attempts.iter().map(|(_, attempt)| (attempt.number, attempt.status));
+                progress.attempts.insert(delivery.seq, attempts.collect());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Proves a copy of the file page by page; says what is wrong with it.
+pub fn damage(copy: &Path) -> Result<Option<String>> {
+    let connection = Connection::open(copy).with_context(|| format!("failed to open {}", copy.display()))?;
+    let answer: rusqlite::Result<String> = connection.query_row("PRAGMA integrity_check(3)", [], |row| row.get(0));
+    Ok(match answer {
+        Ok(answer) if answer == "ok" => None,
+        Ok(damage) => Some(damage),
+        Err(error) => Some(error.to_string()),
+    })
+}
