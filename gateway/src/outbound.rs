@@ -23,6 +23,7 @@ use self::{deliver::Courier, follow::Follower, sign::Signer};
 use crate::{clock, config::Subscriber, store, store::Store};
 
 pub mod address;
+mod breaker;
 pub mod deliver;
 pub mod dispatch;
 mod follow;

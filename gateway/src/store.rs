@@ -119,6 +119,18 @@ pub struct Progress {
     pub dead_ahead: Vec<u64>,
     /// Set once the subscriber answered 410 or an operator stopped it.
     pub stopped: Option<Stopped>,
+    pub breaker: Breaker,
+}
+
+/// What is remembered of how a subscriber fared, so that a start does not fall upon one that is down. The default is that
+/// of one that is well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Breaker {
+    pub failures_in_a_row: u32,
+    /// No attempt before this time.
+    pub not_before: Option<Timestamp>,
+    /// Attempts that may be under way while it comes back; `None`: as many as configured.
+    pub in_flight_limit: Option<usize>,
 }
 
 /// A delivery that waits for another attempt.
@@ -172,6 +184,8 @@ pub struct Settlement {
     pub dead: Vec<u64>,
     pub attempts: Vec<Attempt>,
     pub stopped: Option<Stopped>,
+    /// `None`: as it was.
+    pub breaker: Option<Breaker>,
 }
 
 /// Which part of history to list. All conditions must hold.

@@ -25,14 +25,15 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    deliver::{Attempted, Outcome, Reason},
+    breaker::Breaker,
+    deliver::Attempted,
     rate::Bucket,
-    schedule::{self, NextStep, Schedule},
+    schedule::{NextStep, Schedule},
 };
 use crate::{
     config::{Filter, Order, Subscriber},
     event::{ERASED, Kept},
-    store::{Attempt, Progress, Settlement, Stopped, Waiting},
+    store::{self, Attempt, Progress, Settlement, Stopped, Waiting},
 };
 
 /// Most events asked of the store at once.
@@ -68,15 +69,6 @@ const EXPIRED: &str = "expired";
 /// How long to wait before a settlement that failed is tried again.
 const SETTLE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
-/// After so many failures in a row that speak of the subscriber rather than of an event, attempts are made one at a time
-/// until one of them gets through: enough to notice that it is back, without spending everyone's attempts until then.
-const BREAK_AFTER: u32 = 10;
-/// The pause after each of those single attempts that fails, because a refused connection takes no time: this long at
-/// first …
-const DOWN_PAUSE_MIN: Duration = Duration::from_secs(1);
-/// … twice as long each time, and never longer than this.
-const DOWN_PAUSE_MAX: Duration = Duration::from_secs(60);
-
 /// One delivery that is due for an attempt. Only [`Core::next`] makes one, and the core must be told what became of it.
 #[derive(Debug, Clone)]
 pub struct Due {
@@ -95,7 +87,7 @@ pub struct Core {
     schedule: Schedule,
     order: Order,
     rate: Option<Bucket>,
-    in_flight_max: usize,
+    breaker: Breaker,
     waiting_max: usize,
     window_max: usize,
     /// For how long an event can be delivered.
@@ -116,12 +108,6 @@ pub struct Core {
     /// Deliveries whose event is in memory, and its bytes.
     window: usize,
     window_bytes: usize,
-    failures_in_a_row: u32,
-    /// No attempt of any delivery before this time, for one of the two reasons …
-    not_before: Timestamp,
-    /// … of which this one, the subscriber's own `Retry-After`, also stands when an attempt gets through that began before
-    /// it asked.
-    asked_until: Timestamp,
     /// Deliveries whose time was over when it was looked at last, the oldest first.
     overdue: VecDeque<u64>,
     /// No other delivery's time is over before this.
@@ -181,6 +167,8 @@ struct Record {
     passed_since: Option<Timestamp>,
     /// The cursor as handed out last.
     cursor: u64,
+    /// The breaker as handed out last.
+    breaker: store::Breaker,
     /// Handed out, and not known to be durable.
     outstanding: Option<Outstanding>,
 }
@@ -208,7 +196,7 @@ impl Core {
             schedule: Schedule::new(subscriber.schedule.clone()),
             order: subscriber.order,
             rate: subscriber.rate.map(|rate| Bucket::new(rate, now)),
-            in_flight_max: subscriber.in_flight_max.max(1),
+            breaker: Breaker::new(subscriber.in_flight_max, progress.breaker, now),
             waiting_max: subscriber.waiting_max.max(1),
             window_max: WINDOW_MIN.max(2 * subscriber.in_flight_max),
             keep_events,
@@ -221,9 +209,6 @@ impl Core {
             in_flight: 0,
             window: 0,
             window_bytes: 0,
-            failures_in_a_row: 0,
-            not_before: Timestamp::MIN,
-            asked_until: Timestamp::MIN,
             overdue: VecDeque::new(),
             overdue_next: Timestamp::MAX,
             expired: 0,
@@ -237,6 +222,7 @@ impl Core {
                 since: None,
                 passed_since: None,
                 cursor: progress.cursor,
+                breaker: progress.breaker,
                 outstanding: None,
             },
         };
@@ -323,7 +309,7 @@ impl Core {
 
     /// The next delivery to attempt, while there are slots for it.
     pub fn next(&mut self, now: Timestamp) -> Option<Due> {
-        if self.stopped || now < self.not_before || !self.has_slots() {
+        if self.stopped || now < self.breaker.not_before() || !self.has_slots() {
             return None;
         }
         let Some(&(_, seq)) = self.due.first().filter(|(due_at, _)| *due_at <= now) else {
@@ -357,26 +343,7 @@ impl Core {
             request_headers,
             response,
         } = attempted;
-        match health(&outcome) {
-            Health::Failing => {
-                self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-                if let Some(until) = schedule::asked_of_all(&outcome, now, chance) {
-                    self.asked_until = self.asked_until.max(until);
-                }
-                self.not_before = self.not_before.max(self.asked_until);
-                if let Some(since_down) = self.failures_in_a_row.checked_sub(BREAK_AFTER) {
-                    let pause = DOWN_PAUSE_MIN
-                        .saturating_mul(2u32.saturating_pow(since_down))
-                        .min(DOWN_PAUSE_MAX);
-                    self.not_before = self.not_before.max(now.saturating_add(pause).unwrap_or(now));
-                }
-            }
-            Health::Well => {
-                self.failures_in_a_row = 0;
-                self.not_before = self.asked_until;
-            }
-            Health::Unknown => {}
-        }
+        self.breaker.heard(&outcome, now, chance);
         self.record.since.get_or_insert(now);
         self.record.attempts.push(Attempt {
             seq: due.seq,
@@ -510,11 +477,14 @@ impl Core {
             return None;
         }
         record.cursor = cursor;
+        let breaker = self.breaker.recorded();
+        let is_news = std::mem::replace(&mut record.breaker, breaker) != breaker;
         let mut settlement = Settlement {
             subscriber: self.subscriber.clone(),
             cursor,
             attempts: std::mem::take(&mut record.attempts),
             stopped: record.stopped.take(),
+            breaker: is_news.then_some(breaker),
             ..Settlement::default()
         };
         for (seq, fate) in std::mem::take(&mut record.fates) {
@@ -568,7 +538,7 @@ impl Core {
     pub fn attempt_due(&self) -> Option<Timestamp> {
         let (due_at, _) = self.due.first().filter(|_| !self.stopped && self.has_slots())?;
         let allowed_at = self.rate.as_ref().map_or(Timestamp::MIN, Bucket::back_at);
-        Some(self.not_before.max(*due_at).max(allowed_at))
+        Some(self.breaker.not_before().max(*due_at).max(allowed_at))
     }
 
     /// The place up to which everything was read.
@@ -596,7 +566,7 @@ impl Core {
 
     /// Attempts are made one at a time, because so many failed in a row.
     pub fn is_down(&self) -> bool {
-        self.failures_in_a_row >= BREAK_AFTER
+        self.breaker.is_open()
     }
 
     /// It owes as many deliveries as it may.
@@ -615,7 +585,7 @@ impl Core {
     }
 
     fn has_slots(&self) -> bool {
-        self.in_flight < if self.is_down() { 1 } else { self.in_flight_max } && self.can_record()
+        self.in_flight < self.breaker.in_flight_limit() && self.can_record()
     }
 
     /// The disk is not too far behind.
@@ -892,38 +862,6 @@ impl Core {
     }
 }
 
-/// What an outcome says about the subscriber.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Health {
-    /// It is there, whatever it thinks of the event.
-    Well,
-    Failing,
-    Unknown,
-}
-
-/// One that answers 4xx is there, and it is the event it does not like; but 408 and 429 are what an overloaded one says.
-fn health(outcome: &Outcome) -> Health {
-    match outcome {
-        Outcome::Delivered { status: _ } | Outcome::Gone => Health::Well,
-        Outcome::Failed(failure) => match (failure.reason, failure.status) {
-            (Reason::Status, Some(400..=407 | 409..=428 | 430..=499)) => Health::Well,
-            (
-                Reason::Status
-                | Reason::Redirect
-                | Reason::Timeout
-                | Reason::Connect
-                | Reason::Tls
-                | Reason::Dns
-                | Reason::Closed
-                | Reason::RefusedAddress,
-                _,
-            ) => Health::Failing,
-            // It was never asked.
-            (Reason::Internal, _) => Health::Unknown,
-        },
-    }
-}
-
 /// Whether a subscriber wants an event.
 fn passes(filter: &Filter, event: &Kept) -> bool {
     let Filter {
@@ -956,7 +894,8 @@ mod tests {
 
     use super::{
         super::{
-            deliver::Failure,
+            breaker::OPEN_AFTER,
+            deliver::{Failure, Outcome, Reason},
             tests::{self, subscriber},
         },
         *,
@@ -1402,12 +1341,12 @@ mod tests {
         let subjects: Vec<String> = (0..100).map(|i| i.to_string()).collect();
         core.feed(events(&subjects.iter().map(String::as_str).collect::<Vec<_>>()), at(0));
         let mut failures = 0;
-        while core.failures_in_a_row < BREAK_AFTER {
+        while !core.is_down() {
             let due = core.next(at(0)).unwrap();
             end(&mut core, due, failed(503, None), at(0));
             failures += 1;
         }
-        assert_eq!(failures, BREAK_AFTER);
+        assert_eq!(failures, OPEN_AFTER);
         let mut now = 0;
         for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(core.attempt_due(), Some(at(now + pause)));
@@ -1420,14 +1359,64 @@ mod tests {
         now += 60;
         let probe = core.next(at(now)).unwrap();
         end(&mut core, probe, delivered(), at(now));
-        assert_eq!(due(&mut core, at(now)).len(), 8);
+        // It is back, and shows what it can take.
+        for round in [2, 4, 8, 8] {
+            let round_of = due(&mut core, at(now));
+            assert_eq!(round_of.len(), round);
+            for due in round_of {
+                end(&mut core, due, delivered(), at(now));
+            }
+        }
+    }
+
+    #[test]
+    fn a_subscriber_that_is_down_is_so_after_a_restart() {
+        let config = config(&[0, 5, 5]);
+        let subjects: Vec<String> = (0..100).map(|i| i.to_string()).collect();
+        let kept = events(&subjects.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut core = fresh(&config);
+        core.feed(kept.clone(), at(0));
+        while !core.is_down() {
+            let due = core.next(at(0)).unwrap();
+            end(&mut core, due, failed(503, None), at(0));
+        }
+        let Settlement {
+            cursor,
+            waiting,
+            breaker,
+            ..
+        } = settle(&mut core, at(0));
+        let breaker = breaker.expect("it has changed");
+
+        let mut core = resumed(
+            &config,
+            Progress {
+                cursor,
+                waiting,
+                breaker,
+                ..Progress::default()
+            },
+        );
+        core.feed(kept[cursor as usize..].to_vec(), at(0));
+        assert!(core.is_down());
+        assert_eq!(
+            (core.next(at(0)).map(|due| due.seq), core.attempt_due()),
+            (None, Some(at(1)))
+        );
+        let probe = due(&mut core, at(1));
+        assert_eq!(probe.len(), 1);
+        // What did not change is not written again.
+        core.postponed(probe[0].clone(), at(1));
+        core.feed(vec![Arc::new(event(101, "other"))], at(1));
+        assert_eq!(core.take_settlement(at(1)).and_then(|it| it.breaker), None);
     }
 
     #[test]
     fn a_retry_after_of_an_overloaded_subscriber_holds_for_all_subjects() {
-        let mut core = fresh(&config(&[0, 5, 5]));
+        let mut two_at_once = config(&[0, 5, 5]);
+        two_at_once.in_flight_max = 2;
+        let mut core = fresh(&two_at_once);
         core.feed(events(&["a", "b", "c"]), at(0));
-        core.in_flight_max = 2;
         let mut first = due(&mut core, at(0));
         end(&mut core, first.remove(0), failed(429, Some(30)), at(0));
         // It began before the subscriber asked for a pause.
@@ -1443,6 +1432,73 @@ mod tests {
         let first = core.next(at(0)).unwrap();
         end(&mut core, first, failed(500, Some(30)), at(0));
         assert_eq!(core.next(at(0)).unwrap().seq, 2);
+    }
+
+    #[test]
+    fn a_day_and_a_million_events_later_it_comes_back_gently_and_soon() {
+        const COUNT: u64 = 1_000_000;
+        const ANSWER: Duration = Duration::from_millis(10);
+        let mut config = config(&[0, 5, 300, 3600, 36_000]);
+        config.in_flight_max = 32;
+        config.waiting_max = Subscriber::WAITING_MAX;
+        let mut core = fresh(&config);
+        let model = event(0, "");
+        // They came throughout the day.
+        let kept_at = |seq: u64| at((seq * 86_400 / COUNT) as i64);
+        let read = |core: &mut Core, now: Timestamp| {
+            let head = (now.duration_since(at(0)).as_secs() as u64 * COUNT / 86_400).min(COUNT);
+            let after = core.read_to();
+            let last = head.min(after + core.room() as u64);
+            let kept = |seq: u64| Kept {
+                seq,
+                subject: (seq / 4).to_string(),
+                kept_at: kept_at(seq),
+                ..model.clone()
+            };
+            core.feed((after + 1..=last).map(|seq| Arc::new(kept(seq))).collect(), now);
+            assert!(core.window <= core.window_max);
+        };
+
+        // An attempt a minute, each of another call: what it costs is remembered, and the backlog is not.
+        let (mut now, day) = (at(1), at(86_400));
+        let mut attempts = 0;
+        while now < day {
+            read(&mut core, now);
+            for due in due(&mut core, now) {
+                attempts += 1;
+                end(&mut core, due, failed(503, None), now);
+            }
+            settle(&mut core, now);
+            assert!(core.deliveries.len() <= 4 * attempts + core.window_max);
+            now = core.attempt_due().unwrap();
+        }
+        assert!((1440..1470).contains(&attempts), "{attempts}");
+
+        let (read_before, owed) = (core.read_to(), core.deliveries.len() as u64);
+        let (mut rounds, mut longest_due, mut arrived) = (Vec::new(), at(0), 0);
+        while core.read_to() < COUNT || !core.deliveries.is_empty() {
+            read(&mut core, now);
+            let round = due(&mut core, now);
+            rounds.push(round.len());
+            for due in round {
+                let due_at = core.deliveries[&due.seq].due_at;
+                // Those that are due for longest go first; those behind one that waited could not.
+                assert!(due.seq <= read_before || due_at >= longest_due - Duration::from_secs(10));
+                longest_due = longest_due.max(due_at);
+                arrived += 1;
+                end(&mut core, due, delivered(), now);
+            }
+            if let Some(settlement) = core.take_settlement(now) {
+                assert!(settlement.waiting.len() <= 2 * core.window_max);
+                core.settled();
+            }
+            now += ANSWER;
+        }
+        assert_eq!(arrived, COUNT - read_before + owed);
+        assert_eq!(rounds[..7], [1, 2, 4, 8, 16, 32, 32]);
+        // An unhurried round is one that waits for others of its calls, or for reading.
+        let full = rounds.iter().filter(|round| **round == 32).count();
+        assert!(full * 100 >= rounds.len() * 95, "{full} of {}", rounds.len());
     }
 
     #[test]
@@ -1501,21 +1557,11 @@ mod tests {
     }
 
     #[test]
-    fn an_event_it_does_not_like_says_nothing_of_the_subscriber() {
-        for status in [400, 404, 422] {
-            assert_eq!(health(&failed(status, None).outcome), Health::Well, "{status}");
-        }
-        for status in [101, 408, 429, 500, 503] {
-            assert_eq!(health(&failed(status, None).outcome), Health::Failing, "{status}");
-        }
-    }
-
-    #[test]
     fn a_fault_of_ours_says_nothing_of_the_subscriber() {
         let mut core = fresh(&config(&[0, 5, 5]));
         let subjects: Vec<String> = (0..100).map(|i| i.to_string()).collect();
         core.feed(events(&subjects.iter().map(String::as_str).collect::<Vec<_>>()), at(0));
-        for _ in 0..BREAK_AFTER {
+        for _ in 0..OPEN_AFTER {
             let due = core.next(at(0)).unwrap();
             end(&mut core, due, failed(503, None), at(0));
         }
@@ -1523,7 +1569,8 @@ mod tests {
         let probe = core.next(at(1)).unwrap();
         end(&mut core, probe, attempted(Outcome::failed(Reason::Internal)), at(1));
         assert!(core.is_down(), "a subscriber that was not asked is not back");
-        assert_eq!(core.failures_in_a_row, BREAK_AFTER, "nor has it failed once more");
+        let breaker = settle(&mut core, at(1)).breaker.unwrap();
+        assert_eq!(breaker.failures_in_a_row, OPEN_AFTER, "nor has it failed once more");
     }
 
     /// Fails with a pause of 300 seconds to follow, at second 5.

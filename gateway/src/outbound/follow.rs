@@ -278,6 +278,7 @@ impl Loop {
         self.with.meters.levels(lag, self.core.waiting(), self.core.in_flight());
         let subscriber = self.with.name();
         let is_down = self.core.is_down();
+        self.with.meters.breaker(is_down);
         if is_down && (!self.was_down || self.say_down <= now) {
             self.say_down = after(now, SAY_AGAIN);
             let oldest = self.core.oldest().unwrap_or(now).min(now);

@@ -18,6 +18,7 @@ pub struct Metrics {
     lag: Family<BySubscriber, Gauge>,
     waiting: Family<BySubscriber, Gauge>,
     in_flight: Family<BySubscriber, Gauge>,
+    breaker_open: Family<BySubscriber, Gauge>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,6 +41,7 @@ impl Metrics {
     /// - `callfeed_lag_events{subscriber}`: the feed's head less the cursor
     /// - `callfeed_waiting{subscriber}`: deliveries in the retry set
     /// - `callfeed_in_flight{subscriber}`: attempts under way
+    /// - `callfeed_breaker_open{subscriber}`: 1 while the subscriber is down and attempts are made one at a time, or 0
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             deliveries: Family::default(),
@@ -51,6 +53,7 @@ impl Metrics {
             lag: Family::default(),
             waiting: Family::default(),
             in_flight: Family::default(),
+            breaker_open: Family::default(),
         };
         // The encoder adds `_total` to a counter, and a unit to the name.
         registry.register(
@@ -75,6 +78,11 @@ impl Metrics {
             metrics.waiting.clone(),
         );
         registry.register("callfeed_in_flight", "Attempts under way", metrics.in_flight.clone());
+        registry.register(
+            "callfeed_breaker_open",
+            "Whether the subscriber is down, and attempts are made one at a time",
+            metrics.breaker_open.clone(),
+        );
         metrics
     }
 
@@ -83,6 +91,7 @@ impl Metrics {
         self.lag.clear();
         self.waiting.clear();
         self.in_flight.clear();
+        self.breaker_open.clear();
     }
 
     /// One who gets nothing any more has no levels either. What was counted stays.
@@ -93,6 +102,7 @@ impl Metrics {
         self.lag.remove(&labels);
         self.waiting.remove(&labels);
         self.in_flight.remove(&labels);
+        self.breaker_open.remove(&labels);
     }
 
     /// Looks up one subscriber's metrics, once.
@@ -116,6 +126,7 @@ impl Metrics {
             lag: self.lag.get_or_create_owned(&labels),
             waiting: self.waiting.get_or_create_owned(&labels),
             in_flight: self.in_flight.get_or_create_owned(&labels),
+            breaker_open: self.breaker_open.get_or_create_owned(&labels),
         }
     }
 }
@@ -132,6 +143,7 @@ pub(super) struct Meters {
     lag: Gauge,
     waiting: Gauge,
     in_flight: Gauge,
+    breaker_open: Gauge,
 }
 
 impl Meters {
@@ -147,6 +159,10 @@ impl Meters {
 
     pub(super) fn expired(&self, count: u64) {
         self.expired.inc_by(count);
+    }
+
+    pub(super) fn breaker(&self, is_open: bool) {
+        self.breaker_open.set(i64::from(is_open));
     }
 
     pub(super) fn levels(&self, lag: u64, waiting: usize, in_flight: usize) {

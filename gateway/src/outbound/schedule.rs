@@ -15,6 +15,9 @@ const JITTER: f64 = 0.1;
 /// A longer `Retry-After` counts as this: no delivery sleeps past what the longest default pause would allow.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The longest that a subscriber is left alone because it asked, jitter included.
+pub(super) const ASKED_MAX: SignedDuration = SignedDuration::from_hours(27);
+
 /// What to do with a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {

@@ -381,6 +381,17 @@ impl Scene {
             .collect()
     }
 
+    /// Waits until this line is among the metrics.
+    async fn says(&self, line: &str) {
+        let said = async {
+            while !self.metrics().lines().any(|it| it == line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let said = tokio::time::timeout(PATIENCE, said).await;
+        said.unwrap_or_else(|_| panic!("no {line} in {}", self.metrics()));
+    }
+
     fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
@@ -698,4 +709,40 @@ async fn only_what_the_filter_passes_is_delivered() {
     assert_eq!(ids(&server.saw(1).await), [mail.to_string()]);
     outbound.stop(PATIENCE).await;
     assert_eq!(scene.store.progress("crm").await.unwrap().cursor, 3);
+}
+
+#[tokio::test]
+async fn a_restart_does_not_fall_upon_a_subscriber_that_is_down() {
+    let mut scene = Scene::new().await;
+    let down = Scripted::start(|_| Reply::status(503)).await;
+    let mut crm = subscriber("crm", &down.url);
+    crm.schedule = vec![Duration::ZERO, Duration::from_secs(3600)];
+    let outbound = scene.start([crm.clone()]).await;
+    for number in 0..30 {
+        scene.keep(&format!("call/{number}")).await;
+    }
+    let is_open = r#"callfeed_breaker_open{subscriber="crm"} 1"#;
+    scene.says(is_open).await;
+    outbound.stop(PATIENCE).await;
+
+    // It answers nobody until told to, so whoever is not held back shows.
+    let answer = Arc::new(Notify::new());
+    let held = Arc::clone(&answer);
+    let back = Scripted::start(move |_| Reply::Hold(Arc::clone(&held))).await;
+    crm.url = back.url.parse().unwrap();
+    let outbound = scene.start([crm]).await;
+    back.saw(1).await;
+    // The loop has its turn once more.
+    scene.keep("call/last").await;
+    let lag = 31 - scene.store.progress("crm").await.unwrap().cursor;
+    scene
+        .says(&format!(r#"callfeed_lag_events{{subscriber="crm"}} {lag}"#))
+        .await;
+    scene.says(is_open).await;
+    assert_eq!(back.seen().len(), 1, "one at a time");
+    answer.notify_one();
+    back.saw(3).await;
+    scene.says(r#"callfeed_breaker_open{subscriber="crm"} 0"#).await;
+    assert_eq!(back.seen().len(), 3, "then two");
+    outbound.stop(Duration::ZERO).await;
 }

@@ -411,6 +411,28 @@ async fn a_new_subscriber_starts_at_the_head() {
 }
 
 #[tokio::test]
+async fn how_a_subscriber_fared_comes_back_after_a_restart() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.store.progress("crm").await.unwrap().breaker, Breaker::default());
+    let down = Breaker {
+        failures_in_a_row: 12,
+        not_before: Some(at(1_000)),
+        in_flight_limit: Some(1),
+    };
+    let mut news = settlement(0);
+    news.breaker = Some(down);
+    scene.store.settle(news).await.unwrap();
+    // One that has no news of it, as every replay has, leaves it as it was.
+    scene.store.settle(settlement(0)).await.unwrap();
+    let scene = scene.reopened().await;
+    assert_eq!(scene.store.progress("crm").await.unwrap().breaker, down);
+    let mut well = settlement(0);
+    well.breaker = Some(Breaker::default());
+    scene.store.settle(well).await.unwrap();
+    assert_eq!(scene.store.progress("crm").await.unwrap().breaker, Breaker::default());
+}
+
+#[tokio::test]
 async fn what_is_settled_comes_back_after_a_restart() {
     let scene = Scene::new().await;
     assert_eq!(scene.store.progress("crm").await.unwrap().cursor, 0);

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_feed.sql"),
     include_str!("../../../migrations/sqlite/0002_bounds.sql"),
     include_str!("../../../migrations/sqlite/0003_operate.sql"),
+    include_str!("../../../migrations/sqlite/0004_breaker.sql"),
 ];
 
 const PAGE_BYTES: u32 = 4096;

@@ -11,7 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     event::{ERASED, Event, Kept, RawWebhook},
-    store::{Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Settlement, Stopped, Submission, Waiting},
+    store::{
+        Breaker, Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Settlement, Stopped, Submission, Waiting,
+    },
 };
 
 /// Rows that one step of retention looks at, per table.
@@ -313,6 +315,18 @@ pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -
             .prepare_cached("UPDATE subscriber SET stopped_at_us = ?, stopped_reason = ? WHERE id = ?")?
             .execute(params![us(stopped.at), stopped.reason, subscriber])?;
     }
+    if let Some(breaker) = &it.breaker {
+        connection
+            .prepare_cached(
+                "UPDATE subscriber SET failures_in_a_row = ?, not_before_us = ?, in_flight_limit = ? WHERE id = ?",
+            )?
+            .execute(params![
+                breaker.failures_in_a_row,
+                breaker.not_before.map(us),
+                breaker.in_flight_limit,
+                subscriber,
+            ])?;
+    }
     Ok(())
 }
 
@@ -332,9 +346,14 @@ fn subscriber(connection: &Connection, name: &str, cursor: u64) -> Result<i64> {
 
 pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str) -> Result<Progress> {
     let subscriber = subscriber(connection, name, draft.head)?;
-    let (cursor, stopped): (u64, _) = connection
-        .prepare_cached("SELECT cursor, stopped_at_us, stopped_reason FROM subscriber WHERE id = ?")?
-        .query_row([subscriber], |row| Ok((row.get(0)?, stopped(row, 1)?)))?;
+    let (cursor, stopped, breaker): (u64, _, _) = connection
+        .prepare_cached(
+            "SELECT cursor, stopped_at_us, stopped_reason, failures_in_a_row, not_before_us, in_flight_limit
+             FROM subscriber WHERE id = ?",
+        )?
+        .query_row([subscriber], |row| {
+            Ok((row.get(0)?, stopped(row, 1)?, breaker(row, 3)?))
+        })?;
     let waiting = connection
         .prepare_cached(
             "SELECT waiting.seq, event.subject, waiting.attempts, waiting.due_at_us, event.kept_at_us
@@ -359,6 +378,7 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str) -> Re
         waiting,
         dead_ahead,
         stopped,
+        breaker,
     })
 }
 
@@ -648,6 +668,18 @@ pub(super) fn stopped(row: &rusqlite::Row<'_>, index: usize) -> Result<Option<St
         at: time(row, index)?,
         reason: row.get::<_, Option<String>>(index + 1)?.unwrap_or_default(),
     }))
+}
+
+/// Three columns, as they are named in the schema.
+fn breaker(row: &rusqlite::Row<'_>, index: usize) -> Result<Breaker> {
+    Ok(Breaker {
+        failures_in_a_row: row.get(index)?,
+        not_before: match row.get_ref(index + 1)? {
+            ValueRef::Null => None,
+            _ => Some(time(row, index + 1)?),
+        },
+        in_flight_limit: row.get(index + 2)?,
+    })
 }
 
 fn json(value: &impl serde::Serialize) -> String {
