@@ -250,7 +250,41 @@ pub struct Subscriber {
     pub in_flight_max: usize,
     /// Deliveries that may wait for another attempt before reading on stops. One that waits holds no event in memory.
     pub waiting_max: usize,
+    pub privacy: Privacy,
+    /// Private networks and this machine are not dialled either.
+    pub public_only: bool,
+    pub tls: ClientTls,
+    /// Where it begins when the store has never seen it.
+    pub from: From,
     pub line: usize,
+}
+
+/// What a subscriber does not get. Paths of members below `data`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Privacy {
+    pub drop: Vec<Vec<String>>,
+    pub mask: Vec<Vec<String>>,
+}
+
+/// `subscriber.tls`: PEM, as read from the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Trusted instead of the system's roots.
+    pub ca: Option<Vec<u8>>,
+    /// Certificate chain and key, shown to the subscriber.
+    pub identity: Option<Secret>,
+}
+
+/// A place in the feed to begin at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum From {
+    /// With what is kept from now on.
+    #[default]
+    Now,
+    /// With everything that is still kept.
+    Start,
+    /// With what was kept at this time or later.
+    Time(jiff::Timestamp),
 }
 
 impl Subscriber {

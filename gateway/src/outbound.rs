@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use self::{deliver::Courier, follow::Follower, sign::Signer};
+use self::{deliver::Courier, follow::Follower, privacy::Censor, sign::Signer};
 use crate::{clock, config::Subscriber, store, store::Store};
 
 pub mod address;
@@ -29,6 +29,7 @@ pub mod dispatch;
 mod follow;
 mod metrics;
 mod operate;
+mod privacy;
 mod rate;
 pub mod schedule;
 pub mod sign;
@@ -176,15 +177,21 @@ impl Outbound {
             let progress = match known {
                 // It moves on until its loop ends, and is asked for then.
                 Some(_) => None,
-                None => Some(self.store.progress(&name).await.map_err(|source| Error::Progress {
-                    subscriber: name.clone(),
-                    source,
-                })?),
+                None => Some(
+                    self.store
+                        .join(&name, subscriber.from)
+                        .await
+                        .map_err(|source| Error::Progress {
+                            subscriber: name.clone(),
+                            source,
+                        })?,
+                ),
             };
             if let Some(stopped) = progress.as_ref().and_then(|progress| progress.stopped.as_ref()) {
                 warn!(subscriber = name, since = %stopped.at, reason = stopped.reason, "subscriber is stopped");
             }
             let follower = Follower {
+                censor: Censor::new(&subscriber.privacy),
                 subscriber,
                 keep_events,
                 store: self.store.clone(),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::{
-    config,
+    config::{self, From},
     event::{Event, EventId, Kept, RawWebhook},
 };
 
@@ -399,8 +399,13 @@ impl Store {
 
     /// How far a subscriber is. One never seen starts at the present head, and that is durable once answered.
     pub async fn progress(&self, subscriber: &str) -> Result<Progress, Error> {
+        self.join(subscriber, From::Now).await
+    }
+
+    /// The same; one never seen starts there.
+    pub async fn join(&self, subscriber: &str, from: From) -> Result<Progress, Error> {
         match &self.engine {
-            Engine::Sqlite(sqlite) => sqlite.progress(subscriber).await,
+            Engine::Sqlite(sqlite) => sqlite.progress(subscriber, from).await,
         }
     }
 

@@ -1,5 +1,6 @@
 //! From the file's shape to its meaning: what every key is, what it may be, and what has to fit together.
 
+mod data_path;
 mod route;
 mod subscriber;
 

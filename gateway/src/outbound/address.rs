@@ -30,6 +30,53 @@ pub enum Refused {
     Unspecified,
     #[error("multicast and broadcast addresses are refused")]
     Multicast,
+    #[error("private addresses are refused with public_only")]
+    Private,
+}
+
+/// Says whether deliveries of a subscriber with `public_only` may go to this address.
+///
+/// # Errors
+///
+/// Those of [`check`], and [`Refused::Private`] for what is not globally reachable (IANA, special-purpose address
+/// registries), however it is written.
+pub fn check_public(address: IpAddr) -> Result<(), Refused> {
+    check(address)?;
+    let is_public = match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    };
+    if is_public { Ok(()) } else { Err(Refused::Private) }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    !matches!(
+        address.octets(),
+        [10 | 127, ..]
+            | [172, 16..=31, ..]
+            | [192, 168, ..]
+            // RFC 6598: shared by a provider's customers.
+            | [100, 64..=127, ..]
+            // RFC 6890, RFC 7526, RFC 2544, RFC 5737, and what is reserved.
+            | [192, 0, 0 | 2, _]
+            | [192, 88, 99, _]
+            | [198, 18 | 19, ..]
+            | [198, 51, 100, _]
+            | [203, 0, 113, _]
+            | [240..=255, ..]
+    )
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let groups = address.segments();
+    let is_private = match groups {
+        // Global unicast is 2000::/3. Of it, RFC 3849 and RFC 9637 are for documentation, RFC 2928 is for protocols.
+        [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => true,
+        [0x2001, second, ..] => second & 0xfe00 == 0 && second != 0,
+        // Others may carry an address that is public.
+        [first, ..] => first & 0xe000 != 0x2000 && carried(groups).iter().all(Option::is_none),
+    };
+    !is_private && carried(groups).into_iter().flatten().all(is_public_v4)
 }
 
 /// Says whether deliveries may go to this address.
@@ -114,6 +161,7 @@ pub(super) struct Resolver {
 
 #[derive(Debug)]
 struct Shared {
+    check: fn(IpAddr) -> Result<(), Refused>,
     turn: Arc<Semaphore>,
     recent: Mutex<Option<Recent>>,
 }
@@ -128,9 +176,10 @@ struct Recent {
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 impl Resolver {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(check: fn(IpAddr) -> Result<(), Refused>) -> Self {
         Self {
             shared: Arc::new(Shared {
+                check,
                 turn: Arc::new(Semaphore::new(1)),
                 recent: Mutex::new(None),
             }),
@@ -156,7 +205,7 @@ impl Shared {
         let (mut allowed, mut refused) = (Vec::new(), None);
         // The port is set by the connector.
         for address in (name, 0).to_socket_addrs()? {
-            match check(address.ip()) {
+            match (self.check)(address.ip()) {
                 Ok(()) => allowed.push(address),
                 Err(reason) => refused = Some(reason),
             }
@@ -265,9 +314,61 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_public() {
+        for address in [
+            "93.184.216.34",
+            "100.63.255.255",
+            "100.128.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "2606:2800:220:1::1",
+            "64:ff9b::5db8:d822",
+            "::ffff:93.184.216.34",
+            "2001:4860:4860::8888",
+        ] {
+            assert_eq!(check_public(address.parse().unwrap()), Ok(()), "{address}");
+        }
+        for address in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "100.64.0.1",
+            "192.0.0.8",
+            "192.0.2.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "240.0.0.1",
+            "::1",
+            "fd12:3456::1",
+            "fc00::1",
+            "2001:db8::1",
+            "3fff::1",
+            "2001:2::1",
+            "100::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:0a00:0001::1",
+        ] {
+            assert_eq!(
+                check_public(address.parse().unwrap()),
+                Err(Refused::Private),
+                "{address}"
+            );
+        }
+        assert_eq!(
+            check_public("169.254.169.254".parse().unwrap()),
+            Err(Refused::LinkLocal)
+        );
+    }
+
     #[tokio::test]
     async fn a_name_is_judged_by_its_addresses() {
-        let resolver = Resolver::new();
+        let resolver = Resolver::new(check);
         let addresses: Vec<_> = resolver.resolve("localhost".parse().unwrap()).await.unwrap().collect();
         assert!(addresses.iter().all(|address| address.ip().is_loopback()) && !addresses.is_empty());
         // The system's resolver turns numbers into addresses without asking anyone.

@@ -12,7 +12,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
-use reqwest::{Client, Request, Response, Url, redirect::Policy};
+use reqwest::{Certificate, Client, Identity, Request, Response, Url, redirect::Policy};
 
 use super::{
     address::{self, Refused, Resolver},
@@ -172,18 +172,27 @@ impl Courier {
     pub fn new(subscriber: &Subscriber) -> Result<Self, Error> {
         // An error means that the process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let check = match subscriber.public_only {
+            true => address::check_public,
+            false => address::check,
+        };
         let mut client = Client::builder()
             .redirect(Policy::none())
             .no_proxy()
             .referer(false)
-            .dns_resolver(Resolver::new())
+            .dns_resolver(Resolver::new(check))
             .timeout(subscriber.timeout)
             .connect_timeout(subscriber.timeout.min(CONNECT_TIMEOUT_MAX))
             .pool_max_idle_per_host(subscriber.in_flight_max)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT);
-        if subscriber.url.scheme() != "https" {
+        if let Some(identity) = &subscriber.tls.identity {
+            client = client.identity(Identity::from_pem(identity.expose())?);
+        }
+        if let Some(ca) = &subscriber.tls.ca {
+            client = client.tls_certs_only(Certificate::from_pem_bundle(ca)?);
+        } else if subscriber.url.scheme() != "https" {
             // A system without root certificates is no hindrance where none is needed.
             client = client.tls_certs_only([]);
         }
@@ -209,7 +218,7 @@ impl Courier {
             client,
             request,
             secrets,
-            refused: literal.ok().and_then(|address| address::check(address).err()),
+            refused: literal.ok().and_then(|address| check(address).err()),
         })
     }
 

@@ -17,6 +17,7 @@ use super::{
     deliver::{Attempted, Courier, Outcome, Reason},
     dispatch::{Core, Due},
     metrics::Meters,
+    privacy::Censor,
     schedule::NextStep,
     sign::Signer,
 };
@@ -42,6 +43,7 @@ pub(super) struct Follower {
     pub(super) subscriber: Subscriber,
     pub(super) keep_events: Duration,
     pub(super) store: Store,
+    pub(super) censor: Censor,
     pub(super) signer: Signer,
     pub(super) courier: Courier,
     pub(super) meters: Meters,
@@ -128,7 +130,7 @@ impl Follower {
             },
         };
         let began = clock::now();
-        let signed = self.signer.sign(&event, began);
+        let signed = self.signer.sign_body(&event.id, &self.censor.apply(&event.json), began);
         Happened::Ended {
             began,
             attempted: self.courier.deliver(signed).await,

@@ -78,7 +78,7 @@ impl fmt::Debug for Signer {
 pub struct Signed {
     /// `webhook-id`, `webhook-timestamp` and the signature.
     pub(super) headers: HeaderMap,
-    /// The event, byte for byte as kept; shared, never copied.
+    /// The event as this subscriber gets it; shared, never copied.
     pub(super) body: Bytes,
 }
 
@@ -141,10 +141,11 @@ impl Signer {
 
     /// Signs an event for an attempt made at `at`.
     pub fn sign(&self, event: &Kept, at: Timestamp) -> Signed {
-        self.sign_bytes(&event.id, &event.json, at)
+        self.sign_body(&event.id, &event.json, at)
     }
 
-    fn sign_bytes(&self, id: &EventId, body: &Bytes, at: Timestamp) -> Signed {
+    /// The same for an event that a subscriber gets in parts.
+    pub(super) fn sign_body(&self, id: &EventId, body: &Bytes, at: Timestamp) -> Signed {
         let timestamp = at.as_second().to_string();
         let (name, value) = match &self.form {
             Form::Standard { hmac, ed25519 } => (

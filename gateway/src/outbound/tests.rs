@@ -36,7 +36,7 @@ use tokio::{
 use super::{Metrics, Outbound, sign};
 use crate::{
     clock,
-    config::{self, Filter, Order, Pattern, Secret, Signature, SigningKey, Subscriber},
+    config::{self, ClientTls, Filter, From, Order, Pattern, Privacy, Secret, Signature, SigningKey, Subscriber},
     event::{Event, EventId, Facts, Kept, RawWebhook},
     store::{Attempt, DeliveryState, Mapped, Query, Receipt, Settlement, Store, Submission, Waiting},
 };
@@ -259,6 +259,10 @@ pub(super) fn subscriber(name: &str, url: &str) -> Subscriber {
         rate: None,
         in_flight_max: 8,
         waiting_max: 1000,
+        privacy: Privacy::default(),
+        public_only: false,
+        tls: ClientTls::default(),
+        from: From::Now,
         line: 1,
     }
 }

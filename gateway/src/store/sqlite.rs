@@ -19,7 +19,7 @@ use tokio::sync::{
 use super::{
     Erased, Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission, Whose,
 };
-use crate::event::Kept;
+use crate::{config::From, event::Kept};
 
 mod file;
 mod floor;
@@ -143,8 +143,8 @@ impl Sqlite {
         Ok(found.into_iter().flatten().collect())
     }
 
-    pub(super) async fn progress(&self, subscriber: &str) -> Result<Progress, Error> {
-        self.ask(subscriber.to_owned(), Command::Progress).await
+    pub(super) async fn progress(&self, subscriber: &str, from: From) -> Result<Progress, Error> {
+        self.ask((subscriber.to_owned(), from), Command::Progress).await
     }
 
     pub(super) async fn resume(&self, subscriber: &str) -> Result<(), Error> {

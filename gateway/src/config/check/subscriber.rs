@@ -4,14 +4,19 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use reqwest::Url;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
-use super::{MINUTE, MS, Names, SECOND, has_user, http_url};
+use super::{
+    MINUTE, MS, Names, PEM_BYTES_MAX, SECOND,
+    data_path::{self, Wrong},
+    has_user, http_url,
+};
 use crate::{
     config::{
-        Algorithm, CustomSignature, Encoding, Filter, Order, Over, Pattern, Rate, Secret, Signature, SigningKey,
-        Subscriber, days,
+        Algorithm, ClientTls, CustomSignature, Encoding, Filter, From, Order, Over, Pattern, Privacy, Rate, Secret,
+        Signature, SigningKey, Subscriber, days,
         raw::{Table, Value, nearest, quote},
-        secret::{self, Literal, Surroundings},
+        secret::{self, Literal, Surroundings, read_file, warn_if_readable_by_others},
     },
     event,
 };
@@ -57,6 +62,13 @@ pub(super) fn read(
     let rate = t.take("rate").and_then(|value| rate(&value));
     let in_flight_max = t.integer("in_flight", 1..=10_000, Subscriber::IN_FLIGHT_MAX);
     let waiting_max = t.integer("waiting", 1..=1_000_000, Subscriber::WAITING_MAX);
+    let privacy = Privacy {
+        drop: data_paths(t, "drop", data_path::droppable),
+        mask: data_paths(t, "mask", data_path::maskable),
+    };
+    let public_only = t.boolean("public_only", false);
+    let tls = t.take("tls").and_then(|value| value.table(|t| client_tls(t, around)));
+    let from = t.take("from").and_then(|value| from(&value));
     Some(Subscriber {
         name: name?,
         url: url?,
@@ -73,6 +85,10 @@ pub(super) fn read(
         rate,
         in_flight_max,
         waiting_max,
+        privacy,
+        public_only,
+        tls: tls.unwrap_or_default(),
+        from: from.unwrap_or_default(),
         line: t.report().line_of(t.path()),
     })
 }
@@ -108,6 +124,98 @@ fn filter(t: &mut Table<'_>, types: Vec<Pattern>, route_names: &Names) -> Filter
 
 fn patterns<P>(value: &Value<'_>, read: impl Fn(&Value<'_>) -> Option<P>) -> Vec<P> {
     value.items().iter().filter_map(read).collect()
+}
+
+fn data_paths(t: &mut Table<'_>, key: &'static str, check: fn(&[String]) -> Result<(), Wrong>) -> Vec<Vec<String>> {
+    let path = |value: &Value<'_>| {
+        let text = value.text()?;
+        // People write it as they see it in an event.
+        let text = text.strip_prefix("data.").unwrap_or(text);
+        let path: Vec<String> = text.split('.').map(str::to_owned).collect();
+        if let Err(Wrong { what, remedy }) = check(&path) {
+            value.problem(format!("{} {what}", quote(text)), remedy);
+            return None;
+        }
+        Some(path)
+    };
+    t.take(key).map(|value| patterns(&value, path)).unwrap_or_default()
+}
+
+fn client_tls(t: &mut Table<'_>, around: &Surroundings<'_>) -> ClientTls {
+    let mut pem = |key| {
+        let value = t.take(key)?;
+        let path = around.resolve(value.text()?);
+        match read_file(&path, PEM_BYTES_MAX) {
+            Ok(bytes) => Some((value, path, bytes)),
+            Err(error) => {
+                let shown = quote(&path.to_string_lossy());
+                value.problem(
+                    format!("file {shown} cannot be read: {error}"),
+                    "check the path and its permissions",
+                );
+                None
+            }
+        }
+    };
+    let holds_certificates = |value: &Value<'_>, bytes: &[u8]| {
+        let chain = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
+        let good = chain.is_ok_and(|chain| !chain.is_empty());
+        if !good {
+            value.problem(
+                "holds no PEM certificate",
+                "name a file with -----BEGIN CERTIFICATE-----",
+            );
+        }
+        good
+    };
+    let ca = pem("ca").filter(|(value, _, bytes)| holds_certificates(value, bytes));
+    let (certificate, key) = (pem("certificate"), pem("key"));
+    let certificate = certificate.filter(|(value, _, bytes)| holds_certificates(value, bytes));
+    let key = key.filter(|(value, path, bytes)| {
+        warn_if_readable_by_others(path, value.path(), value.report());
+        let good = PrivateKeyDer::from_pem_slice(bytes).is_ok();
+        if !good {
+            value.problem(
+                "holds no PEM private key",
+                "name a file with -----BEGIN PRIVATE KEY-----",
+            );
+        }
+        good
+    });
+    let identity = match (certificate, key) {
+        (Some((_, _, mut pem)), Some((_, _, key))) => {
+            pem.push(b'\n');
+            pem.extend_from_slice(&key);
+            Some(Secret::new(pem))
+        }
+        (Some((alone, ..)), None) | (None, Some((alone, ..))) => {
+            alone.problem("is there without the other half", "name both certificate and key");
+            None
+        }
+        (None, None) => None,
+    };
+    ClientTls {
+        ca: ca.map(|(_, _, bytes)| bytes),
+        identity,
+    }
+}
+
+fn from(value: &Value<'_>) -> Option<From> {
+    let text = value.text()?;
+    match text {
+        "now" => Some(From::Now),
+        "start" => Some(From::Start),
+        _ => match text.parse() {
+            Ok(time) => Some(From::Time(time)),
+            Err(_) => {
+                value.problem(
+                    format!("{} is no time", quote(text)),
+                    "write \"now\", \"start\" or a time such as \"2026-11-01T00:00:00Z\"",
+                );
+                None
+            }
+        },
+    }
 }
 
 /// A known type, `<start of one>.*`, or `*`.

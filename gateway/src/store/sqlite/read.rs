@@ -153,7 +153,7 @@ impl Readers {
                  WHERE event.seq < :before AND event.seq >= :from AND {MATCHES} ORDER BY event.seq DESC LIMIT :limit"
             );
             let parameters = named_params! {
-                ":before": before(query.before), ":from": first_since(connection, &query)?, ":route": query.route,
+                ":before": before(query.before), ":from": from_place(connection, &query)?, ":route": query.route,
                 ":subject": query.subject, ":kind": kind, ":kind_prefix": kind_prefix,
                 ":since": query.since.map(us), ":limit": query.limit as i64,
             };
@@ -449,7 +449,7 @@ fn deliveries(connection: &Connection, query: &Query) -> Result<Vec<Delivery>> {
     let event_sql = format!("SELECT id, kind, subject FROM event WHERE seq = :seq AND {MATCHES}");
     let mut statement = connection.prepare_cached(&format!("{candidates} ORDER BY seq DESC, subscriber DESC"))?;
     let mut rows =
-        statement.query(named_params! { ":before": before(query.before), ":from": first_since(connection, query)? })?;
+        statement.query(named_params! { ":before": before(query.before), ":from": from_place(connection, query)? })?;
     let mut found: Vec<Delivery> = Vec::new();
     while let Some(row) = rows.next()? {
         let (seq, subscriber): (u64, i64) = (row.get(0)?, row.get(1)?);
@@ -537,25 +537,35 @@ fn delivery(
 }
 
 /// The first place whose event was kept at this time or later, found by halving: places and times grow together. Where
-/// the clock was set back it may miss a few.
-fn first_since(connection: &Connection, query: &Query) -> Result<i64> {
-    let Some(since) = query.since.map(us) else { return Ok(0) };
-    let ends = "SELECT ifnull(min(seq), 0), ifnull(max(seq), 0) FROM event";
-    let (mut low, mut high): (i64, i64) = connection
+/// the clock was set back it may miss a few. `None` when there is none.
+pub(super) fn first_since(connection: &Connection, since: Timestamp) -> Result<Option<u64>> {
+    let since = us(since);
+    let ends = "SELECT ifnull(min(seq), 0), ifnull(max(seq), 0) + 1 FROM event";
+    let (mut low, end): (i64, i64) = connection
         .prepare_cached(ends)?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut high = end;
     let mut next =
         connection.prepare_cached("SELECT seq, kept_at_us FROM event WHERE seq >= ? ORDER BY seq LIMIT 1")?;
     while low < high {
         let middle = low + (high - low) / 2;
-        let (seq, kept_at): (i64, i64) = next.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if kept_at < since {
-            low = seq + 1;
-        } else {
-            high = middle;
+        let found: Option<(i64, i64)> = next
+            .query_row([middle], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        match found {
+            Some((seq, kept_at)) if kept_at < since => low = seq + 1,
+            _ => high = middle,
         }
     }
-    Ok(low)
+    Ok((low < end).then(|| u64::try_from(low).unwrap_or(0)))
+}
+
+/// The first place that a question may be about.
+fn from_place(connection: &Connection, query: &Query) -> Result<i64> {
+    match query.since {
+        None => Ok(0),
+        Some(since) => Ok(first_since(connection, since)?.map_or(i64::MAX, place)),
+    }
 }
 
 /// Exact kind and prefix; at most one of them is there.

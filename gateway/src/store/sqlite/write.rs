@@ -10,6 +10,7 @@ use rusqlite::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    config::From,
     event::{ERASED, Event, Kept, RawWebhook},
     store::{
         Breaker, Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Settlement, Stopped, Submission, Waiting,
@@ -344,8 +345,15 @@ fn subscriber(connection: &Connection, name: &str, cursor: u64) -> Result<i64> {
         .query_row(params![name, cursor], |row| row.get(0))
 }
 
-pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str) -> Result<Progress> {
-    let subscriber = subscriber(connection, name, draft.head)?;
+pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, from: From) -> Result<Progress> {
+    let begin = match from {
+        From::Now => draft.head,
+        From::Start => 0,
+        From::Time(since) => {
+            super::read::first_since(connection, since)?.map_or(draft.head, |first| first.saturating_sub(1))
+        }
+    };
+    let subscriber = subscriber(connection, name, begin)?;
     let (cursor, stopped, breaker): (u64, _, _) = connection
         .prepare_cached(
             "SELECT cursor, stopped_at_us, stopped_reason, failures_in_a_row, not_before_us, in_flight_limit

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock,
+    config::From,
     store::{Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission},
 };
 
@@ -41,7 +42,7 @@ pub(super) enum Command {
     Erase(Job<write::Erase, ()>),
     KeepAgain(Job<(u64, Mapped), Option<Receipt>>),
     Settle(Job<Arc<Settlement>, ()>),
-    Progress(Job<String, Progress>),
+    Progress(Job<(String, From), Progress>),
     Resume(Job<String, ()>),
     Prune(Job<PruneBefore, PruneReport>),
     Close(Job<(), ()>),
@@ -88,7 +89,10 @@ impl Command {
                 job.output = Some(write::keep_again(connection, draft, now, *webhook, outcome)?);
             }
             Self::Settle(job) => job.output = Some(write::settle(connection, now, &job.input)?),
-            Self::Progress(job) => job.output = Some(write::progress(connection, draft, &job.input)?),
+            Self::Progress(job) => {
+                let (subscriber, from) = &job.input;
+                job.output = Some(write::progress(connection, draft, subscriber, *from)?);
+            }
             Self::Resume(job) => job.output = Some(write::resume(connection, &job.input)?),
             Self::Prune(job) => job.output = Some(write::prune(connection, draft, &job.input)?),
             Self::Close(job) => job.output = Some(()),
