@@ -14,6 +14,7 @@ mod erase;
 mod filters;
 mod hang_up;
 mod order;
+mod privacy;
 mod reload;
 mod secrets;
 mod signatures;

@@ -52,7 +52,7 @@ pub fn check_public(address: IpAddr) -> Result<(), Refused> {
 fn is_public_v4(address: Ipv4Addr) -> bool {
     !matches!(
         address.octets(),
-        [10 | 127, ..]
+        [0 | 10 | 127, ..]
             | [172, 16..=31, ..]
             | [192, 168, ..]
             // RFC 6598: shared by a provider's customers.

@@ -253,7 +253,7 @@ mod tests {
             ("0123456789", "********89"),
             ("anonymous", "*******us"),
             ("1234", "****"),
-            ("+", "*"),
+            ("+", "+"),
             ("", ""),
         ] {
             assert_eq!(masked(number), expected, "{number}");
