@@ -37,14 +37,16 @@ use crate::{
     clock, config,
     event::EventId,
     inbound::{Change, Impossible, Inbound, Retried, What},
-    outbound::{Outbound, Refused},
-    store::{Health, Store, Whose},
+    outbound::{Outbound, Refused, Replayed},
+    store::{DeliveryState, Health, Query, Store, Whose},
 };
 
 /// The content type that goes with the text `prometheus-client` writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How long attempts under way may take before the loops that may have erased events in memory start again.
 const FORGET_GRACE: std::time::Duration = std::time::Duration::from_secs(20);
+/// Deliveries that one request puts back.
+const REPLAY_STEP: usize = 500;
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// More than operators and their tools have, and few enough to leave descriptors for providers.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
@@ -183,7 +185,7 @@ impl Admin {
         }
     }
 
-    /// `POST` to `/reload`, `/subscribers/<name>/resume`, `/subscribers/<name>/replay/<event id>`,
+    /// `POST` to `/reload`, `/subscribers/<name>/resume`, `/subscribers/<name>/replay/<event id>`, `/subscribers/<name>/replay?…`,
     /// `/erase?subject=<subject>` or `?number=<number>`, with `&dry_run` or without, `/quarantine/<number>/retry` and `/webhooks/<number>/renormalize`, the last one with `?dry_run` or without.
     async fn operate(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.headers().contains_key(ORIGIN) {
@@ -208,6 +210,10 @@ impl Admin {
                 Err(_) => return plain(StatusCode::BAD_REQUEST, "that is no number of a webhook\n"),
             },
             ["subscribers", name, "resume"] => self.outbound.resume(name).await,
+            ["subscribers", name, "replay"] => {
+                let query = request.uri().query().unwrap_or_default();
+                return self.replay_some(name, query).await;
+            }
             ["subscribers", name, "replay", id] => match id.parse() {
                 Ok(id) => self.outbound.replay(name, id).await,
                 Err(_) => return plain(StatusCode::BAD_REQUEST, "that is no event id\n"),
@@ -216,13 +222,42 @@ impl Admin {
         };
         match done {
             Ok(()) => plain(StatusCode::OK, "done\n"),
-            Err(refused) => {
-                let status = match refused {
-                    Refused::NoSubscriber(_) | Refused::NoEvent(_) => StatusCode::NOT_FOUND,
-                    Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-                };
-                plain(status, format!("{refused}\n"))
+            Err(refused) => refusal(&refused),
+        }
+    }
+
+    /// The next of many, after a place.
+    async fn replay_some(&self, subscriber: &str, query: &str) -> Response<Full<Bytes>> {
+        let mut wanted = Query {
+            subscriber: Some(subscriber.to_owned()),
+            limit: REPLAY_STEP,
+            ..Query::default()
+        };
+        let (mut after, mut until) = (0, None);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let value = value.into_owned();
+            let good = match &*name {
+                "dead" => {
+                    wanted.state = Some(DeliveryState::Dead);
+                    true
+                }
+                "type" => wanted.kind.replace(value).is_none(),
+                "route" => wanted.route.replace(value).is_none(),
+                "subject" => wanted.subject.replace(value).is_none(),
+                "since" => value.parse().map(|time| wanted.since = Some(time)).is_ok(),
+                "until" => value.parse().map(|time| until = Some(time)).is_ok(),
+                "after" => value.parse().map(|place| after = place).is_ok(),
+                _ => false,
+            };
+            if !good {
+                return plain(StatusCode::BAD_REQUEST, format!("{name} is not understood\n"));
             }
+        }
+        match self.outbound.replay_some(wanted, after, until).await {
+            Ok(Replayed::Some { count, last }) => json(&json!({ "replayed": count, "last": last })),
+            Ok(Replayed::End) => json(&json!({ "end": true })),
+            Ok(Replayed::Full) => json(&json!({ "full": true })),
+            Err(refused) => refusal(&refused),
         }
     }
 
@@ -279,6 +314,14 @@ impl Admin {
             .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         presented.is_some_and(|presented| bool::from(Sha256::digest(presented).as_slice().ct_eq(token)))
     }
+}
+
+fn refusal(refused: &Refused) -> Response<Full<Bytes>> {
+    let status = match refused {
+        Refused::NoSubscriber(_) | Refused::NoEvent(_) => StatusCode::NOT_FOUND,
+        Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    plain(status, format!("{refused}\n"))
 }
 
 fn retried(result: Result<Retried, Impossible>) -> Response<Full<Bytes>> {

@@ -37,7 +37,7 @@ pub mod sign;
 mod tests;
 
 pub use metrics::Metrics;
-pub use operate::Refused;
+pub use operate::{Refused, Replayed};
 
 /// How long a stop waits for the last records once no attempt is under way any more.
 const LAST_RECORDS: Duration = Duration::from_secs(5);

@@ -223,6 +223,15 @@ impl DeliveryState {
     }
 }
 
+/// What could be delivered to a subscriber once more.
+#[derive(Debug, Clone, Default)]
+pub struct Replayable {
+    /// In feed order, each with the number of the last attempt on record, or 0.
+    pub events: Vec<(Kept, u32)>,
+    /// Deliveries in the subscriber's retry set.
+    pub waiting: usize,
+}
+
 /// One event for one subscriber, as history tells it.
 #[derive(Debug, Clone)]
 pub struct Delivery {
@@ -497,6 +506,14 @@ impl History {
     pub async fn deliveries(&self, query: Query) -> Result<Vec<Delivery>, Error> {
         match &self.engine {
             Reading::Sqlite(readers) => readers.deliveries(query).await,
+        }
+    }
+
+    /// What `query` asks for of one subscriber's events after a place and before a time, in feed order. Of its states only
+    /// dead is looked at.
+    pub async fn replayable(&self, query: Query, after: u64, until: Option<Timestamp>) -> Result<Replayable, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.replayable(query, after, until).await,
         }
     }
 

@@ -333,3 +333,71 @@ async fn a_subscriber_that_comes_back_gets_everything_it_missed() {
     ids.sort();
     assert_eq!(delivered, ids, "within {:?}", started.elapsed());
 }
+
+#[tokio::test]
+async fn many_are_replayed_in_order_and_only_those_that_were_asked_for() {
+    let subscriber = Subscriber::start().await;
+    subscriber.rule(|_| Reply::status(400));
+    let gateway = Setup::new()
+        .route("magpipe")
+        .route("salpre")
+        .subscriber_with(
+            "crm",
+            &subscriber,
+            "schedule = [\"0s\"]\ntypes = [\"call.*\"]\nin_flight = 1",
+        )
+        .start()
+        .await;
+    let mut calls = Vec::new();
+    for _ in 0..5 {
+        calls.push(gateway.accept(&gateway.sample("magpipe", "call-completed")).await);
+        calls.push(gateway.accept(&gateway.sample("salpre", "call-ended")).await);
+        // Not wanted, and not replayed either.
+        gateway.accept(&gateway.sample("magpipe", "sms-received")).await;
+    }
+    subscriber.wait_for(10).await;
+    eventually("all are dead on record", async || {
+        let args = ["deliveries", "list", "--state", "dead", "--json"];
+        (gateway.run(&args).await.json_lines().len() == 10).then_some(())
+    })
+    .await;
+
+    subscriber.rule(|_| Reply::status(204));
+    let admin = format!("http://{}", gateway.admin());
+    let replay = ["deliveries", "replay", "--subscriber", "crm", "--admin", &admin];
+    let of_route = gateway
+        .run(&[&replay[..], &["--dead", "--route", "salpre"]].concat())
+        .await
+        .success();
+    assert!(
+        of_route.contains("5 replayed; --after 14 goes on") && of_route.ends_with("done: 5 replayed\n"),
+        "{of_route}"
+    );
+    let ids = |deliveries: &[harness::Delivery]| deliveries.iter().map(harness::Delivery::id).collect::<Vec<_>>();
+    let of_salpre: Vec<_> = calls.iter().skip(1).step_by(2).cloned().collect();
+    assert_eq!(ids(&subscriber.wait_for(15).await[10..]), of_salpre);
+
+    // What was delivered since is dead no more; by time, everything comes again.
+    eventually("those are delivered on record", async || {
+        let args = ["deliveries", "list", "--state", "dead", "--json"];
+        (gateway.run(&args).await.json_lines().len() == 5).then_some(())
+    })
+    .await;
+    let rest = gateway
+        .run(&[&replay[..], &["--dead", "--json"]].concat())
+        .await
+        .json_lines();
+    assert_eq!(rest.last().map(|line| line["replayed"].clone()), Some(5.into()));
+    subscriber.wait_for(20).await;
+    let since = [&replay[..], &["--since", "2026-01-01T00:00:00Z", "--after", "3"]].concat();
+    assert!(gateway.run(&since).await.success().ends_with("done: 8 replayed\n"));
+    let all = subscriber.wait_for(28).await;
+    assert_eq!(ids(&all[20..]), calls[2..]);
+    let none = [
+        &replay[..],
+        &["--since", "2026-01-01T00:00:00Z", "--until", "2026-01-02T00:00:00Z"],
+    ]
+    .concat();
+    assert_eq!(gateway.run(&none).await.success(), "done: 0 replayed\n");
+    assert_eq!(gateway.run(&replay).await.status, Some(2));
+}

@@ -1,11 +1,14 @@
 //! `callfeed deliveries`.
 
+use std::time::Duration;
+
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::{ConfigFile, Failure, Running, say, say_foreign, table::Table};
 use crate::{
+    clock,
     event::EventId,
     store::{Attempt, Delivery, DeliveryState, History, Query},
 };
@@ -35,15 +38,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Deliver one event once more, whatever became of it: at once, and then by the whole schedule.
-    Replay {
-        /// The event's id, evt_….
-        id: EventId,
-        #[arg(long)]
-        subscriber: String,
-        #[command(flatten)]
-        running: Running,
-    },
+    /// Deliver one event, or many, once more, whatever became of them: at once, and then by the whole schedule.
+    ///
+    /// Many are those that the subscriber wants and that all of the options say, in the order of the feed. It takes as long as
+    /// the subscriber has room; stopped, it goes on with --after and the place it said last.
+    Replay(Replay),
     /// Go on with a subscriber that was stopped, as by its answer 410, from where it was.
     Resume {
         subscriber: String,
@@ -51,6 +50,43 @@ enum Command {
         running: Running,
     },
 }
+
+#[derive(Debug, clap::Args)]
+struct Replay {
+    /// The event's id, evt_….
+    #[arg(required_unless_present_any = ["dead", "since"], conflicts_with_all = ["dead", "since", "until", "kind", "route", "subject", "after"])]
+    id: Option<EventId>,
+    #[arg(long)]
+    subscriber: String,
+    /// Those that were given up.
+    #[arg(long)]
+    dead: bool,
+    /// Events kept at this moment or later (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Events kept before this moment.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// Only this type, or a family such as `call.*`.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    #[arg(long)]
+    route: Option<String>,
+    /// Only events of this call, `<provider>/<id>`.
+    #[arg(long)]
+    subject: Option<String>,
+    /// Only events after this place in the feed.
+    #[arg(long, value_name = "SEQUENCE")]
+    after: Option<u64>,
+    /// One step a line, as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    running: Running,
+}
+
+/// How long to leave a subscriber that owes all it may.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum State {
@@ -120,17 +156,57 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Command::Replay {
-            id,
-            subscriber,
-            running,
-        } => {
-            running
-                .ask(file, &format!("subscribers/{subscriber}/replay/{id}"))
-                .await
-        }
+        Command::Replay(replay) => match replay.id {
+            Some(id) => {
+                let path = format!("subscribers/{}/replay/{id}", replay.subscriber);
+                replay.running.ask(file, &path).await
+            }
+            None => replay_many(file, &replay).await,
+        },
         Command::Resume { subscriber, running } => running.ask(file, &format!("subscribers/{subscriber}/resume")).await,
     }
+}
+
+async fn replay_many(file: &ConfigFile, replay: &Replay) -> Result<(), Failure> {
+    let gateway = replay.running.reach(file)?;
+    let (mut total, mut after) = (0, replay.after.unwrap_or(0));
+    loop {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("after", &after.to_string());
+        if replay.dead {
+            query.append_key_only("dead");
+        }
+        let times = [("since", replay.since), ("until", replay.until)];
+        for (name, time) in times {
+            time.map(|time| query.append_pair(name, &time.to_string()));
+        }
+        let texts = [
+            ("type", &replay.kind),
+            ("route", &replay.route),
+            ("subject", &replay.subject),
+        ];
+        for (name, text) in texts {
+            text.as_ref().map(|text| query.append_pair(name, text));
+        }
+        let path = format!("subscribers/{}/replay?{}", replay.subscriber, query.finish());
+        let answer = gateway.post_json(&path).await?;
+        if answer["full"] == true {
+            clock::sleep(FULL_PAUSE).await;
+            continue;
+        }
+        let (Some(count), Some(last)) = (answer["replayed"].as_u64(), answer["last"].as_u64()) else {
+            break;
+        };
+        (total, after) = (total + count, last);
+        match replay.json {
+            true => say(&json!({ "replayed": total, "after": after }).to_string()),
+            false => say(&format!("{total} replayed; --after {after} goes on from here")),
+        }
+    }
+    if !replay.json {
+        say(&format!("done: {total} replayed"));
+    }
+    Ok(())
 }
 
 fn print(deliveries: &[Delivery], json: bool) {

@@ -863,7 +863,7 @@ impl Core {
 }
 
 /// Whether a subscriber wants an event.
-fn passes(filter: &Filter, event: &Kept) -> bool {
+pub(super) fn passes(filter: &Filter, event: &Kept) -> bool {
     let Filter {
         types,
         routes,

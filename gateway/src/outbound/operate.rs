@@ -1,11 +1,27 @@
 //! What an operator can have done to deliveries while the gateway runs.
 
-use super::Outbound;
+use jiff::Timestamp;
+
+use super::{Outbound, dispatch};
 use crate::{
     clock,
     event::EventId,
-    store::{self, Settlement, Waiting},
+    store::{self, Query, Settlement, Waiting},
 };
+
+/// How far a replay of many got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replayed {
+    Some {
+        count: usize,
+        /// The last place looked at.
+        last: u64,
+    },
+    /// There are no more.
+    End,
+    /// The subscriber owes as many deliveries as it may. Once some of them are made there is room again.
+    Full,
+}
 
 /// Why an operator's wish cannot be fulfilled.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +73,52 @@ impl Outbound {
         self.store.settle(settlement).await?;
         self.look_again(subscriber);
         Ok(())
+    }
+
+    /// Delivers the next events that `query` asks for once more, in feed order after a place: those the subscriber wants, each
+    /// as [`Outbound::replay`] does.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such subscriber, or the store fails.
+    pub async fn replay_some(&self, query: Query, after: u64, until: Option<Timestamp>) -> Result<Replayed, Refused> {
+        let name = query.subscriber.clone().unwrap_or_default();
+        let follower = self
+            .follower(&name)
+            .ok_or_else(|| Refused::NoSubscriber(name.clone()))?;
+        let limit = query.limit;
+        let found = self.store.history().replayable(query, after, until).await?;
+        if found.waiting + limit > follower.subscriber.waiting_max.max(limit) {
+            return Ok(Replayed::Full);
+        }
+        let Some(last) = found.events.last().map(|(event, _)| event.seq) else {
+            return Ok(Replayed::End);
+        };
+        let due_at = clock::now();
+        let wanted = found
+            .events
+            .into_iter()
+            .filter(|(event, _)| dispatch::passes(&follower.subscriber.filter, event));
+        let waiting: Vec<_> = wanted
+            .map(|(event, attempts)| Waiting {
+                seq: event.seq,
+                subject: event.subject,
+                kept_at: event.kept_at,
+                attempts,
+                due_at,
+            })
+            .collect();
+        let count = waiting.len();
+        if count > 0 {
+            let settlement = Settlement {
+                subscriber: name.clone(),
+                waiting,
+                ..Settlement::default()
+            };
+            self.store.settle(settlement).await?;
+            self.look_again(&name);
+        }
+        Ok(Replayed::Some { count, last })
     }
 
     fn check(&self, subscriber: &str) -> Result<(), Refused> {

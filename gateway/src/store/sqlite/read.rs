@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     event::{ERASED, EventId, Facts, Kept, RawWebhook},
-    store::{Attempt, Counts, Delivery, DeliveryState, Error, Quarantined, Query, Subscriber, Whose},
+    store::{Attempt, Counts, Delivery, DeliveryState, Error, Quarantined, Query, Replayable, Subscriber, Whose},
 };
 
 const CONNECTIONS_MAX: u32 = 4;
@@ -276,6 +276,51 @@ impl Readers {
                        ORDER BY number LIMIT ?";
             let parameters = params![place(after), route, us(since), limit as i64];
             list(connection, sql, parameters, |row| row.get(0), |_| 8)
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn replayable(
+        &self,
+        query: Query,
+        after: u64,
+        until: Option<Timestamp>,
+    ) -> Result<Replayable, Error> {
+        self.ask(move |connection| {
+            let subscriber: Option<i64> = connection
+                .prepare_cached("SELECT id FROM subscriber WHERE name = ?")?
+                .query_row([&query.subscriber], |row| row.get(0))
+                .optional()?;
+            let Some(subscriber) = subscriber else {
+                return Ok(Replayable::default());
+            };
+            // The few that are dead are not looked for among all events.
+            let from = match query.state {
+                Some(DeliveryState::Dead) => {
+                    "dead CROSS JOIN event ON event.seq = dead.seq AND dead.subscriber = :subscriber"
+                }
+                _ => "event",
+            };
+            let sql = format!(
+                "SELECT {EVENT}, (SELECT ifnull(max(number), 0) FROM attempt
+                                  WHERE attempt.seq = event.seq AND attempt.subscriber = :subscriber)
+                 FROM {from} CROSS JOIN event_json ON event_json.seq = event.seq
+                 WHERE event.seq > :after AND event.seq >= :from AND {MATCHES} AND event.kind <> '{ERASED}'
+                   AND (:until IS NULL OR event.kept_at_us < :until)
+                 ORDER BY event.seq LIMIT :limit"
+            );
+            let (kind, kind_prefix) = kinds(&query);
+            let parameters = named_params! {
+                ":subscriber": subscriber, ":after": place(after), ":from": from_place(connection, &query)?,
+                ":until": until.map(us), ":route": query.route, ":subject": query.subject, ":kind": kind,
+                ":kind_prefix": kind_prefix, ":since": query.since.map(us), ":limit": query.limit as i64,
+            };
+            let row = |row: &Row<'_>| Ok((event(row)?, row.get(11)?));
+            let events = list(connection, &sql, parameters, row, |(event, _)| event.json.len())?;
+            let waiting = connection
+                .prepare_cached("SELECT count(*) FROM waiting WHERE subscriber = ?")?
+                .query_row([subscriber], |row| row.get(0))?;
+            Ok(Replayable { events, waiting })
         })
         .await
     }
