@@ -6,7 +6,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +19,8 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, ORIGIN, WWW_AUTHENTICATE},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, WWW_AUTHENTICATE},
+    http::uri::Authority,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -166,8 +167,10 @@ impl Admin {
                 "not ready: the store does not accept writes\n",
             ),
             "/readyz" => plain(StatusCode::OK, "ready\n"),
-            "/metrics" if !self.allowed(request) => unauthorized(),
             "/metrics" => {
+                if let Some(refused) = self.refuse(request) {
+                    return refused;
+                }
                 self.writable.set(self.is_writable().into());
                 let mut text = String::new();
                 match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
@@ -185,14 +188,18 @@ impl Admin {
         }
     }
 
-    /// `POST` to `/reload`, `/subscribers/<name>/resume`, `/subscribers/<name>/replay/<event id>`, `/subscribers/<name>/replay?…`,
-    /// `/erase?subject=<subject>` or `?number=<number>`, with `&dry_run` or without, `/quarantine/<number>/retry` and `/webhooks/<number>/renormalize`, the last one with `?dry_run` or without.
+    /// What a `POST` asks for, by its path:
+    ///
+    /// - `/reload`
+    /// - `/subscribers/<name>/resume`, `/subscribers/<name>/replay/<event id>`, `/subscribers/<name>/replay?…`
+    /// - `/erase?subject=<subject>` or `?number=<number>`, with `&dry_run` or without
+    /// - `/quarantine/<number>/retry`, `/webhooks/<number>/renormalize` with `?dry_run` or without
     async fn operate(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.headers().contains_key(ORIGIN) {
             return plain(StatusCode::FORBIDDEN, "not for pages\n");
         }
-        if !self.allowed(request) {
-            return unauthorized();
+        if let Some(refused) = self.refuse(request) {
+            return refused;
         }
         let steps: Vec<_> = request.uri().path().split('/').skip(1).collect();
         let done = match steps[..] {
@@ -306,14 +313,29 @@ impl Admin {
         *self.store.health().borrow() == Health::Writable
     }
 
-    fn allowed(&self, request: &Request<Incoming>) -> bool {
-        let Some(token) = &self.token else { return true };
+    /// The answer to one who may not ask.
+    fn refuse(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        let Some(token) = &self.token else {
+            // A page of a name that was made to resolve to this machine may read what it answers under that name.
+            let is_ours = names_this_machine(request.headers().get(HOST));
+            return (!is_ours).then(|| plain(StatusCode::FORBIDDEN, "not under this name\n"));
+        };
         let presented = request
             .headers()
             .get(AUTHORIZATION)
             .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        presented.is_some_and(|presented| bool::from(Sha256::digest(presented).as_slice().ct_eq(token)))
+        let is_right = presented.is_some_and(|presented| bool::from(Sha256::digest(presented).as_slice().ct_eq(token)));
+        (!is_right).then(unauthorized)
     }
+}
+
+/// Without a token the address is a loopback one, so that an honest `Host` is one, too.
+fn names_this_machine(host: Option<&HeaderValue>) -> bool {
+    let authority: Option<Authority> = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    })
 }
 
 fn refusal(refused: &Refused) -> Response<Full<Bytes>> {

@@ -38,6 +38,7 @@ pub struct Setup {
     server: String,
     store: String,
     store_url: String,
+    admin: String,
     limits: String,
     blocks: String,
     pub(crate) log: &'static str,
@@ -62,6 +63,7 @@ impl Setup {
             server: String::new(),
             store: String::new(),
             store_url: "sqlite:callfeed.db".to_owned(),
+            admin: String::new(),
             limits: String::new(),
             blocks: String::new(),
             log: "info",
@@ -74,6 +76,14 @@ impl Setup {
     pub fn server(mut self, lines: &str) -> Self {
         self.server.push_str(lines);
         self.server.push('\n');
+        self
+    }
+
+    /// Lines of `[admin]`, without `listen`.
+    #[must_use]
+    pub fn admin(mut self, lines: &str) -> Self {
+        self.admin.push_str(lines);
+        self.admin.push('\n');
         self
     }
 
@@ -204,11 +214,12 @@ impl Setup {
             server,
             store,
             store_url,
+            admin,
             blocks,
             ..
         } = self;
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n{admin}\n\
              [store]\nurl = {store_url:?}\n{store}\n[limits]\n{limits}{blocks}"
         );
         std::fs::write(&path, text).expect("the configuration can be written");

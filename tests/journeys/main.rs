@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod accept;
+mod admin;
 mod again;
 mod answers;
 mod bad_json;
@@ -19,6 +20,7 @@ mod reload;
 mod secrets;
 mod signatures;
 mod slow_senders;
+mod smuggling;
 mod startup;
 mod stop;
 mod unsigned;
