@@ -34,6 +34,8 @@ mod rate;
 pub mod schedule;
 pub mod sign;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use metrics::Metrics;

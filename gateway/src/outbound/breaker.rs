@@ -66,7 +66,9 @@ impl Breaker {
         store::Breaker {
             failures_in_a_row: self.failures_in_a_row,
             not_before: (self.not_before > Timestamp::MIN).then_some(self.not_before),
-            in_flight_limit: (self.in_flight_limit < self.in_flight_max).then_some(self.in_flight_limit),
+            // The next process may be allowed more than this one.
+            in_flight_limit: (self.is_open() || self.in_flight_limit < self.in_flight_max)
+                .then_some(self.in_flight_limit),
         }
     }
 
@@ -254,6 +256,12 @@ mod tests {
         assert_eq!((asked.is_open(), asked.not_before()), (false, at(100)));
 
         assert_eq!(fresh(20).recorded(), store::Breaker::default());
+    }
+
+    #[test]
+    fn one_that_is_down_is_asked_one_at_a_time_also_when_more_are_allowed_than_before() {
+        let more_allowed = Breaker::new(8, open(1).recorded(), at(1));
+        assert_eq!((more_allowed.is_open(), more_allowed.in_flight_limit()), (true, 1));
     }
 
     #[test]

@@ -69,6 +69,32 @@ const EXPIRED: &str = "expired";
 /// How long to wait before a settlement that failed is tried again.
 const SETTLE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
+/// How much is remembered, and done at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) window: usize,
+    pub(super) window_bytes: usize,
+    pub(super) record_at: usize,
+    pub(super) record_max: usize,
+    pub(super) cursor_at: u64,
+    pub(super) cursor_lag_max: u64,
+    pub(super) expire_at_once: usize,
+}
+
+impl Bounds {
+    fn of(subscriber: &Subscriber) -> Self {
+        Self {
+            window: WINDOW_MIN.max(2 * subscriber.in_flight_max),
+            window_bytes: WINDOW_BYTES,
+            record_at: RECORD_AT,
+            record_max: RECORD_MAX,
+            cursor_at: CURSOR_AT,
+            cursor_lag_max: CURSOR_LAG_MAX,
+            expire_at_once: EXPIRE_AT_ONCE,
+        }
+    }
+}
+
 /// One delivery that is due for an attempt. Only [`Core::next`] makes one, and the core must be told what became of it.
 #[derive(Debug, Clone)]
 pub struct Due {
@@ -89,7 +115,7 @@ pub struct Core {
     rate: Option<Bucket>,
     breaker: Breaker,
     waiting_max: usize,
-    window_max: usize,
+    bounds: Bounds,
     /// For how long an event can be delivered.
     keep_events: Duration,
 
@@ -198,7 +224,7 @@ impl Core {
             rate: subscriber.rate.map(|rate| Bucket::new(rate, now)),
             breaker: Breaker::new(subscriber.in_flight_max, progress.breaker, now),
             waiting_max: subscriber.waiting_max.max(1),
-            window_max: WINDOW_MIN.max(2 * subscriber.in_flight_max),
+            bounds: Bounds::of(subscriber),
             keep_events,
             read: progress.cursor,
             deliveries: HashMap::new(),
@@ -269,10 +295,10 @@ impl Core {
     /// How many events to read now, after [`Core::read_to`]. None while the subscriber is stopped, or while it owes as many
     /// deliveries as it may.
     pub fn room(&self) -> usize {
-        if self.stopped || self.window_bytes >= WINDOW_BYTES || !self.can_record() {
+        if self.stopped || self.window_bytes >= self.bounds.window_bytes || !self.can_record() {
             return 0;
         }
-        let window = self.window_max.saturating_sub(self.window);
+        let window = self.bounds.window.saturating_sub(self.window);
         self.waiting_max
             .saturating_sub(self.deliveries.len())
             .min(window)
@@ -398,15 +424,19 @@ impl Core {
         if self.overdue.is_empty() && self.overdue_next <= now {
             self.look_for_overdue(now);
         }
-        for _ in 0..EXPIRE_AT_ONCE {
+        for _ in 0..self.bounds.expire_at_once {
             if !self.can_record() {
                 return;
             }
             let Some(seq) = self.overdue.pop_front() else { return };
-            // It may be settled by now, and what is in flight may still arrive.
-            let Some(delivery) = self.deliveries.get(&seq).filter(|delivery| !delivery.in_flight) else {
+            // It may be settled by now.
+            let Some(delivery) = self.deliveries.get(&seq) else {
                 continue;
             };
+            if delivery.in_flight {
+                self.overdue_next = self.overdue_next.min(again_after(now));
+                continue;
+            }
             self.due.remove(&(delivery.due_at, seq));
             let attempts = delivery.attempts;
             self.remove(seq, Fate::Dead);
@@ -441,9 +471,9 @@ impl Core {
         if let Some(outstanding) = &record.outstanding {
             return outstanding.again_at;
         }
-        let at_once = record.attempts.len() >= RECORD_AT
+        let at_once = record.attempts.len() >= self.bounds.record_at
             || record.stopped.is_some()
-            || self.cursor().saturating_sub(record.cursor) >= CURSOR_AT;
+            || self.cursor().saturating_sub(record.cursor) >= self.bounds.cursor_at;
         if at_once {
             return Some(Timestamp::MIN);
         }
@@ -465,7 +495,11 @@ impl Core {
             outstanding.again_at.take()?;
             return Some(Arc::clone(&outstanding.settlement));
         }
-        while let Some(&seq) = self.open.first().filter(|seq| self.read - *seq > CURSOR_LAG_MAX) {
+        while let Some(&seq) = self
+            .open
+            .first()
+            .filter(|seq| self.read - *seq > self.bounds.cursor_lag_max)
+        {
             self.set_aside(seq, now);
         }
         let cursor = self.cursor();
@@ -595,7 +629,7 @@ impl Core {
             .outstanding
             .as_ref()
             .map_or(0, |it| it.settlement.attempts.len());
-        self.record.attempts.len() + outstanding + self.in_flight < RECORD_MAX
+        self.record.attempts.len() + outstanding + self.in_flight < self.bounds.record_max
     }
 
     fn kept_until(&self, kept_at: Timestamp) -> Timestamp {
@@ -609,8 +643,7 @@ impl Core {
             if until > now {
                 self.overdue_next = self.overdue_next.min(until);
             } else if delivery.in_flight {
-                let again = now.saturating_add(EXPIRE_AGAIN).unwrap_or(now);
-                self.overdue_next = self.overdue_next.min(again);
+                self.overdue_next = self.overdue_next.min(again_after(now));
             } else {
                 self.overdue.push_back(*seq);
             }
@@ -756,7 +789,7 @@ impl Core {
     /// When the window is full of deliveries that cannot be attempted now, because an earlier one of their line is on its
     /// way or because of the first pause, they give way to those of other lines. The one on its way goes with them.
     fn make_way(&mut self, now: Timestamp) {
-        if self.window < self.window_max && self.window_bytes < WINDOW_BYTES {
+        if self.window < self.bounds.window && self.window_bytes < self.bounds.window_bytes {
             return;
         }
         let idle: Vec<u64> = self
@@ -862,6 +895,11 @@ impl Core {
     }
 }
 
+/// When to look again at one that is too old, but in flight: it may still arrive.
+fn again_after(now: Timestamp) -> Timestamp {
+    now.saturating_add(EXPIRE_AGAIN).unwrap_or(now)
+}
+
 /// Whether a subscriber wants an event.
 pub(super) fn passes(filter: &Filter, event: &Kept) -> bool {
     let Filter {
@@ -886,6 +924,25 @@ pub(super) fn passes(filter: &Filter, event: &Kept) -> bool {
                 .is_some_and(|seconds| seconds >= min.as_secs_f64())
         })
         && test.is_none_or(|test| facts.test == test)
+}
+
+/// What a simulation has to know, and to narrow down, so that a short history reaches every bound.
+#[cfg(test)]
+impl Core {
+    pub(super) fn bounded(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    /// Deliveries, and those of them whose event is in memory.
+    pub(super) fn remembered(&self) -> (usize, usize) {
+        (self.deliveries.len(), self.window)
+    }
+
+    /// The subscriber's stop is not durable yet.
+    pub(super) fn is_stopping(&self) -> bool {
+        let outstanding = self.record.outstanding.as_ref();
+        self.record.stopped.is_some() || outstanding.is_some_and(|it| it.settlement.stopped.is_some())
+    }
 }
 
 #[cfg(test)]
@@ -1456,7 +1513,7 @@ mod tests {
                 ..model.clone()
             };
             core.feed((after + 1..=last).map(|seq| Arc::new(kept(seq))).collect(), now);
-            assert!(core.window <= core.window_max);
+            assert!(core.window <= core.bounds.window);
         };
 
         // An attempt a minute, each of another call: what it costs is remembered, and the backlog is not.
@@ -1469,7 +1526,7 @@ mod tests {
                 end(&mut core, due, failed(503, None), now);
             }
             settle(&mut core, now);
-            assert!(core.deliveries.len() <= 4 * attempts + core.window_max);
+            assert!(core.deliveries.len() <= 4 * attempts + core.bounds.window);
             now = core.attempt_due().unwrap();
         }
         assert!((1440..1470).contains(&attempts), "{attempts}");
@@ -1489,7 +1546,7 @@ mod tests {
                 end(&mut core, due, delivered(), now);
             }
             if let Some(settlement) = core.take_settlement(now) {
-                assert!(settlement.waiting.len() <= 2 * core.window_max);
+                assert!(settlement.waiting.len() <= 2 * core.bounds.window);
                 core.settled();
             }
             now += ANSWER;
@@ -1518,7 +1575,7 @@ mod tests {
     fn order_holds_when_the_one_in_flight_is_cut_off() {
         let config = config(&[0, 5]);
         let mut core = fresh(&config);
-        core.window_max = 4;
+        core.bounds.window = 4;
         let kept = events(&["b", "a", "c", "a"]);
         core.feed(kept.clone(), at(0));
         let first = due(&mut core, at(0));
@@ -1677,6 +1734,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_attempted_while_others_are_given_up_has_its_turn_later() {
+        let mut core = fresh(&config(&[0, 3600]));
+        core.keep_events = Duration::from_secs(100);
+        core.bounds.expire_at_once = 1;
+        core.feed(events(&["a", "b"]), at(0));
+        // Both are too old, and one of them is under way before it is given up.
+        core.expire(at(100));
+        let in_flight = core.next(at(100)).unwrap();
+        assert_eq!(in_flight.seq, 2);
+        core.expire(at(100));
+        end(&mut core, in_flight, failed(500, None), at(101));
+        core.expire(core.expiry_due().expect("it is too old as well"));
+        assert_eq!(core.take_expired(), 2);
+    }
+
+    #[test]
     fn what_is_read_too_late_is_given_up_on_record() {
         let mut core = fresh(&config(&[0, 5]));
         core.feed(events(&["a", "a"]), at(0) + KEEP);
@@ -1748,300 +1821,5 @@ mod tests {
         }
         event.facts.duration_seconds = None;
         assert!(!passes(&filter(|it| it.min_duration = Some(Duration::ZERO)), &event));
-    }
-
-    /// SplitMix64.
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self, sides: u64) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z ^ (z >> 31)) % sides
-        }
-
-        fn chance(&mut self) -> f64 {
-            self.roll(1 << 20) as f64 / (1u64 << 20) as f64
-        }
-    }
-
-    /// Small enough that it is often full.
-    const WINDOW: usize = 4;
-
-    /// A feed, a subscriber of moods, a disk that sometimes fails, and a process that sometimes dies.
-    struct World {
-        dice: Dice,
-        now: Timestamp,
-        config: Subscriber,
-        keep: Duration,
-        feed: Vec<Arc<Kept>>,
-        /// What the disk knows.
-        disk: Progress,
-        dead: BTreeSet<u64>,
-        /// What the subscriber has had.
-        had: BTreeSet<u64>,
-        core: Core,
-        in_flight: Vec<(Timestamp, Due)>,
-        settling: Option<Arc<Settlement>>,
-        /// No attempt at all before this time.
-        held_until: Timestamp,
-        /// No earlier than this may the delivery be attempted next, as far as the running process knows.
-        not_before: HashMap<u64, (u32, Timestamp)>,
-    }
-
-    impl World {
-        fn new(seed: u64) -> Self {
-            let mut dice = Dice(seed);
-            let mut config = config(&[0, 5, 60]);
-            config.in_flight_max = 1 + dice.roll(6) as usize;
-            config.waiting_max = 1 + dice.roll(30) as usize;
-            if dice.roll(2) == 0 {
-                config.filter.types = vec![Pattern::Prefix("call.".into())];
-            }
-            // Long for one half of the worlds, and shorter than many an outage for the other.
-            let keep = if dice.roll(2) == 0 {
-                KEEP
-            } else {
-                Duration::from_secs(100)
-            };
-            let mut core = Core::new(&config, keep, Progress::default(), at(0));
-            core.window_max = WINDOW;
-            Self {
-                now: at(0),
-                core,
-                config,
-                keep,
-                feed: Vec::new(),
-                disk: Progress::default(),
-                dead: BTreeSet::new(),
-                had: BTreeSet::new(),
-                in_flight: Vec::new(),
-                settling: None,
-                held_until: at(0),
-                not_before: HashMap::new(),
-                dice,
-            }
-        }
-
-        fn keep(&mut self) {
-            let seq = self.feed.len() as u64 + 1;
-            let mut event = event(seq, &format!("call/{}", self.dice.roll(5)));
-            event.kept_at = self.now;
-            if self.dice.roll(4) == 0 {
-                event.kind = "email.received".into();
-            }
-            self.feed.push(Arc::new(event));
-        }
-
-        fn wanted(&self, upto: u64) -> impl Iterator<Item = &Arc<Kept>> {
-            self.feed
-                .iter()
-                .filter(move |event| event.seq <= upto && passes(&self.config.filter, event))
-        }
-
-        fn attempt(&mut self) {
-            while let Some(due) = self.core.next(self.now) {
-                assert!(self.now >= self.held_until, "{} came while all were held", due.seq);
-                let event = Arc::clone(&self.feed[due.seq as usize - 1]);
-                for earlier in self
-                    .wanted(due.seq - 1)
-                    .filter(|earlier| earlier.subject == event.subject)
-                {
-                    // Given up is not enough: a crash that forgets it has the earlier one come after this one.
-                    let over = self.had.contains(&earlier.seq) || self.dead.contains(&earlier.seq);
-                    assert!(over, "{} was attempted before {} was over", due.seq, earlier.seq);
-                }
-                for (_, other) in &self.in_flight {
-                    assert_ne!(
-                        self.feed[other.seq as usize - 1].subject,
-                        event.subject,
-                        "two of one subject in flight"
-                    );
-                }
-                if let Some((number, not_before)) = self.not_before.get(&due.seq) {
-                    assert_eq!(due.number, number + 1);
-                    assert!(self.now >= *not_before, "{} came too early", due.seq);
-                }
-                self.in_flight.push((self.now, due));
-                assert!(self.in_flight.len() <= self.config.in_flight_max);
-            }
-        }
-
-        fn end_one(&mut self, healthy: bool) {
-            if self.in_flight.is_empty() {
-                return;
-            }
-            let which = self.dice.roll(self.in_flight.len() as u64) as usize;
-            let (began, due) = self.in_flight.swap_remove(which);
-            let (seq, number) = (due.seq, due.number);
-            let mood = if healthy { 0 } else { self.dice.roll(100) };
-            let attempted = match mood {
-                0..50 => delivered(),
-                50..80 => failed(500, None),
-                80 => attempted(Outcome::Gone),
-                _ => failed(429, Some(30 + self.dice.roll(100))),
-            };
-            if matches!(attempted.outcome, Outcome::Delivered { .. }) {
-                self.had.insert(seq);
-            }
-            let asked = match &attempted.outcome {
-                Outcome::Failed(Failure {
-                    retry_after: Some(asked),
-                    ..
-                }) => *asked,
-                _ => Duration::ZERO,
-            };
-            self.held_until = self.held_until.max(self.now + asked);
-            let chance = self.dice.chance();
-            match self.core.ended(due, began, attempted, self.now, chance) {
-                NextStep::Again(_) => {
-                    let pause = self.config.schedule[number as usize % self.config.schedule.len()].mul_f64(0.9);
-                    self.not_before.insert(seq, (number, self.now + pause.max(asked)));
-                }
-                NextStep::Dead => assert_eq!(number as usize % self.config.schedule.len(), 0),
-                NextStep::Done => {}
-                NextStep::Stop => {
-                    self.not_before.insert(seq, (number, self.now));
-                }
-            }
-        }
-
-        fn settle(&mut self) {
-            match self.settling.take() {
-                None => self.settling = self.core.take_settlement(self.now),
-                Some(_) if self.dice.roll(5) == 0 => self.core.not_settled(self.now),
-                Some(settlement) => {
-                    self.write(Arc::unwrap_or_clone(settlement));
-                    self.core.settled();
-                }
-            }
-        }
-
-        fn write(&mut self, settlement: Settlement) {
-            assert!(settlement.cursor >= self.disk.cursor);
-            self.disk.cursor = settlement.cursor;
-            for waiting in settlement.waiting {
-                self.disk.waiting.retain(|other| other.seq != waiting.seq);
-                self.dead.remove(&waiting.seq);
-                self.disk.waiting.push(waiting);
-            }
-            for seq in settlement.delivered.iter().chain(&settlement.dead) {
-                self.disk.waiting.retain(|waiting| waiting.seq != *seq);
-            }
-            assert!(settlement.delivered.iter().all(|seq| self.had.contains(seq)));
-            self.dead.extend(settlement.dead);
-            self.disk.stopped = settlement.stopped.or(self.disk.stopped.take());
-            assert!(self.disk.waiting.len() <= 2 * self.config.waiting_max);
-            for event in self.wanted(self.disk.cursor) {
-                let kept = self.had.contains(&event.seq)
-                    || self.dead.contains(&event.seq)
-                    || self.disk.waiting.iter().any(|waiting| waiting.seq == event.seq);
-                assert!(kept, "the cursor passed {} and nothing is known of it", event.seq);
-            }
-        }
-
-        fn crash(&mut self) {
-            // What was with the store may or may not have reached the disk.
-            if let Some(settlement) = self.settling.take()
-                && self.dice.roll(2) == 0
-            {
-                self.write(Arc::unwrap_or_clone(settlement));
-            }
-            self.in_flight.clear();
-            self.not_before.clear();
-            self.held_until = self.now;
-            let dead_ahead = self.dead.range(self.disk.cursor + 1..).copied().collect();
-            let progress = Progress {
-                dead_ahead,
-                ..self.disk.clone()
-            };
-            self.core = Core::new(&self.config, self.keep, progress, self.now);
-            self.core.window_max = WINDOW;
-        }
-
-        /// An operator lets a stopped subscriber go on.
-        fn resume(&mut self) {
-            if self.settling.is_none() && self.disk.stopped.take().is_some() {
-                self.core.adopt(self.disk.clone(), self.now);
-            }
-        }
-
-        /// An operator wants one of those that are owed at once.
-        fn replay(&mut self) {
-            let mut owed: Vec<u64> = self.core.deliveries.keys().copied().collect();
-            owed.sort_unstable();
-            if self.settling.is_some() || owed.is_empty() {
-                return;
-            }
-            let seq = owed[self.dice.roll(owed.len() as u64) as usize];
-            let event = &self.feed[seq as usize - 1];
-            let before = self.disk.waiting.iter().position(|waiting| waiting.seq == seq);
-            let attempts = before.map_or(0, |place| self.disk.waiting.remove(place).attempts);
-            self.disk.waiting.push(Waiting {
-                seq,
-                subject: event.subject.clone(),
-                kept_at: event.kept_at,
-                attempts,
-                due_at: self.now,
-            });
-            self.core.adopt(self.disk.clone(), self.now);
-            assert!(self.core.deliveries[&seq].waiting);
-            self.not_before.remove(&seq);
-        }
-
-        fn expire(&mut self) {
-            self.core.expire(self.now);
-        }
-
-        fn read(&mut self) {
-            let room = self.core.room();
-            let after = self.core.read_to() as usize;
-            let events = self.feed[after..].iter().take(room).cloned().collect();
-            self.core.feed(events, self.now);
-            assert!(self.core.deliveries.len() <= 2 * self.config.waiting_max);
-        }
-
-        fn step(&mut self, healthy: bool) {
-            match self.dice.roll(100) {
-                0..30 => self.end_one(healthy),
-                30..60 => self.attempt(),
-                60..75 => self.read(),
-                75..90 => self.settle(),
-                90 if !healthy => self.crash(),
-                91 => self.resume(),
-                92 => self.replay(),
-                93..95 => self.expire(),
-                _ => self.now += Duration::from_millis(self.dice.roll(8000)),
-            }
-        }
-
-        fn is_done(&self) -> bool {
-            self.disk.cursor == self.feed.len() as u64 && self.disk.waiting.is_empty() && self.core.is_at_rest()
-        }
-    }
-
-    #[test]
-    fn nothing_is_lost_and_order_holds_whatever_happens() {
-        for seed in 0..300 {
-            let mut world = World::new(seed);
-            for _ in 0..1500 {
-                if world.dice.roll(10) == 0 {
-                    world.keep();
-                }
-                world.step(false);
-            }
-            let mut steps = 0;
-            while !world.is_done() {
-                world.step(true);
-                steps += 1;
-                assert!(steps < 100_000, "seed {seed} does not come to rest");
-            }
-            for event in world.wanted(u64::MAX) {
-                let over = world.had.contains(&event.seq) || world.dead.contains(&event.seq);
-                assert!(over, "seed {seed}: {} was lost", event.seq);
-            }
-        }
     }
 }
