@@ -1,7 +1,7 @@
 //! What an event says: the `data` of the unified event, `schemas/event/v1`.
 //!
 //! Every member is optional unless its type says otherwise, and what is `None` is left out. Texts are borrowed from the
-//! webhook wherever it has them. The gateway adds `provider`, `test` and `time_is_received`.
+//! webhook wherever it has them. The gateway adds `provider`, `test`, `time_is_received` and `corrects`.
 
 use std::borrow::Cow;
 

@@ -160,6 +160,7 @@ fn whole() -> Value {
     whole["provider"] = "acme".into();
     whole["test"] = false.into();
     whole["time_is_received"] = true.into();
+    whole["corrects"] = "evt_aaaaaaaaaaaaaaaaaaaaaaaaaa".into();
     whole
 }
 
