@@ -162,7 +162,7 @@ impl Admin {
         match request.uri().path() {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" if !self.ready.load(Ordering::Acquire) => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            "/readyz" if *self.store.health().borrow() != Health::Writable => plain(
+            "/readyz" if !self.is_writable() => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not ready: the store does not accept writes\n",
             ),

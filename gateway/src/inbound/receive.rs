@@ -126,19 +126,13 @@ pub(super) async fn receive(
         .map_err(|_| Answer::Timeout)??;
 
     let received_at = clock::now();
-    let form = match media_type.as_str() {
-        "application/x-www-form-urlencoded" => pairs(&body)?,
-        _ => Vec::new(),
-    };
+    let form = form_pairs(&media_type, &body)?;
     let query = parts.uri.query();
     let request = plugin::Request {
         method: parts.method.as_str().to_owned(),
         urls: route.urls(below, query),
         path: below.trim_start_matches('/').to_owned(),
-        query: query
-            .map(|query| pairs(query.as_bytes()))
-            .transpose()?
-            .unwrap_or_default(),
+        query: pairs(query.unwrap_or_default().as_bytes())?,
         headers: declared_headers(&parts.headers, &route.grant.headers),
         peer: Some(peer.ip().to_string()),
         body: body.clone(),
@@ -180,10 +174,8 @@ pub(super) fn from_record(route: &Route, webhook: &RawWebhook) -> Result<plugin:
     // The route may have another path by now.
     let below = path.strip_prefix(&route.path).unwrap_or_default();
     let content_type = webhook.headers.iter().find(|(name, _)| name == "content-type");
-    let form = match media_type_of(content_type.map_or("", |(_, value)| value)).as_str() {
-        "application/x-www-form-urlencoded" => pairs(&webhook.body)?,
-        _ => Vec::new(),
-    };
+    let media_type = media_type_of(content_type.map_or("", |(_, value)| value));
+    let form = form_pairs(&media_type, &webhook.body)?;
     let mut headers = Vec::new();
     for declared in &route.grant.headers {
         let passed = webhook.headers.iter().filter(|(name, _)| name == declared.as_str());
@@ -193,10 +185,7 @@ pub(super) fn from_record(route: &Route, webhook: &RawWebhook) -> Result<plugin:
         method: webhook.method.clone(),
         urls: route.urls(below, query),
         path: below.trim_start_matches('/').to_owned(),
-        query: query
-            .map(|query| pairs(query.as_bytes()))
-            .transpose()?
-            .unwrap_or_default(),
+        query: pairs(query.unwrap_or_default().as_bytes())?,
         headers,
         peer: webhook.peer.clone(),
         body: webhook.body.clone(),
@@ -269,6 +258,13 @@ async fn read(mut body: Incoming, max: usize, in_hand: &InHand) -> Result<(Bytes
     }
     let body = if whole.is_empty() { first } else { Bytes::from(whole) };
     Ok((body, held.expect("it was held from the start")))
+}
+
+fn form_pairs(media_type: &str, body: &[u8]) -> Result<Vec<(String, String)>, Answer> {
+    match media_type {
+        "application/x-www-form-urlencoded" => pairs(body),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// A megabyte of `a&a&a…` would become half a million pairs before anything is proven.

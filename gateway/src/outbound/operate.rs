@@ -65,14 +65,7 @@ impl Outbound {
             attempts: attempts.iter().map(|(_, attempt)| attempt.number).max().unwrap_or(0),
             due_at: clock::now(),
         };
-        let settlement = Settlement {
-            subscriber: subscriber.to_owned(),
-            waiting: vec![waiting],
-            ..Settlement::default()
-        };
-        self.store.settle(settlement).await?;
-        self.look_again(subscriber);
-        Ok(())
+        self.put_back(subscriber, vec![waiting]).await
     }
 
     /// Delivers the next events that `query` asks for once more, in feed order after a place: those the subscriber wants, each
@@ -110,15 +103,21 @@ impl Outbound {
             .collect();
         let count = waiting.len();
         if count > 0 {
-            let settlement = Settlement {
-                subscriber: name.clone(),
-                waiting,
-                ..Settlement::default()
-            };
-            self.store.settle(settlement).await?;
-            self.look_again(&name);
+            self.put_back(&name, waiting).await?;
         }
         Ok(Replayed::Some { count, last })
+    }
+
+    /// Puts deliveries into the subscriber's retry set, and has its loop see them.
+    async fn put_back(&self, subscriber: &str, waiting: Vec<Waiting>) -> Result<(), Refused> {
+        let settlement = Settlement {
+            subscriber: subscriber.to_owned(),
+            waiting,
+            ..Settlement::default()
+        };
+        self.store.settle(settlement).await?;
+        self.look_again(subscriber);
+        Ok(())
     }
 
     fn check(&self, subscriber: &str) -> Result<(), Refused> {
