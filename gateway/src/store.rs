@@ -120,6 +120,8 @@ pub struct Progress {
     /// Set once the subscriber answered 410 or an operator stopped it.
     pub stopped: Option<Stopped>,
     pub breaker: Breaker,
+    /// What the clock showed when this was recorded; `None` before the first settlement.
+    pub settled_at: Option<Timestamp>,
 }
 
 /// What is remembered of how a subscriber fared, so that a start does not fall upon one that is down. The default is that

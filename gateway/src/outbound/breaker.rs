@@ -10,11 +10,11 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     deliver::{Outcome, Reason},
-    schedule,
+    schedule::{self, earlier},
 };
 use crate::store;
 
@@ -41,16 +41,14 @@ pub(super) struct Breaker {
 
 impl Breaker {
     /// Takes up where the record ends.
-    pub(super) fn new(in_flight_max: usize, recorded: store::Breaker, now: Timestamp) -> Self {
+    pub(super) fn new(in_flight_max: usize, recorded: store::Breaker) -> Self {
         let in_flight_max = in_flight_max.max(1);
         let store::Breaker {
             failures_in_a_row,
             not_before,
             in_flight_limit,
         } = recorded;
-        // Nobody asks for longer, unless the clock was set back since.
-        let latest = now.saturating_add(schedule::ASKED_MAX).unwrap_or(now);
-        let not_before = not_before.map_or(Timestamp::MIN, |at| at.min(latest));
+        let not_before = not_before.unwrap_or(Timestamp::MIN);
         Self {
             in_flight_max,
             in_flight_limit: in_flight_limit.map_or(in_flight_max, |limit| limit.clamp(1, in_flight_max)),
@@ -107,6 +105,12 @@ impl Breaker {
                 self.successes = 0;
             }
         }
+    }
+
+    /// The clock was set back by this much: what is left of a pause stays as long as it was.
+    pub(super) fn set_back(&mut self, by: SignedDuration) {
+        self.not_before = earlier(self.not_before, by);
+        self.asked_until = earlier(self.asked_until, by);
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -174,7 +178,7 @@ mod tests {
     const WELL: Outcome = Outcome::Delivered { status: 200 };
 
     fn fresh(in_flight_max: usize) -> Breaker {
-        Breaker::new(in_flight_max, store::Breaker::default(), at(0))
+        Breaker::new(in_flight_max, store::Breaker::default())
     }
 
     fn open(in_flight_max: usize) -> Breaker {
@@ -234,7 +238,7 @@ mod tests {
     fn a_restart_changes_nothing() {
         let before = open(20);
         assert_eq!(before.not_before(), at(1));
-        let mut after = Breaker::new(20, before.recorded(), at(0));
+        let mut after = Breaker::new(20, before.recorded());
         assert_eq!(
             (after.is_open(), after.not_before(), after.in_flight_limit()),
             (true, at(1), 1)
@@ -247,12 +251,12 @@ mod tests {
         for _ in 0..1 + 2 {
             after.heard(&WELL, at(3), 0.5);
         }
-        assert_eq!(Breaker::new(20, after.recorded(), at(4)).in_flight_limit(), 4);
-        assert_eq!(Breaker::new(3, after.recorded(), at(4)).in_flight_limit(), 3);
+        assert_eq!(Breaker::new(20, after.recorded()).in_flight_limit(), 4);
+        assert_eq!(Breaker::new(3, after.recorded()).in_flight_limit(), 3);
 
         let mut asked = fresh(20);
         asked.heard(&status(429, Some(100)), at(0), 0.0);
-        let asked = Breaker::new(20, asked.recorded(), at(10));
+        let asked = Breaker::new(20, asked.recorded());
         assert_eq!((asked.is_open(), asked.not_before()), (false, at(100)));
 
         assert_eq!(fresh(20).recorded(), store::Breaker::default());
@@ -260,17 +264,23 @@ mod tests {
 
     #[test]
     fn one_that_is_down_is_asked_one_at_a_time_also_when_more_are_allowed_than_before() {
-        let more_allowed = Breaker::new(8, open(1).recorded(), at(1));
+        let more_allowed = Breaker::new(8, open(1).recorded());
         assert_eq!((more_allowed.is_open(), more_allowed.in_flight_limit()), (true, 1));
     }
 
     #[test]
-    fn a_clock_that_was_set_back_meanwhile_holds_nothing_for_ever() {
-        let recorded = store::Breaker {
-            not_before: Some(at(365 * 86_400)),
-            ..store::Breaker::default()
-        };
-        let limit = at(0).saturating_add(schedule::ASKED_MAX).unwrap();
-        assert_eq!(Breaker::new(20, recorded, at(0)).not_before(), limit);
+    fn a_clock_that_is_set_back_leaves_a_pause_as_long_as_it_was() {
+        let mut breaker = open(20);
+        breaker.heard(&status(503, Some(100)), at(0), 0.0);
+        assert_eq!(breaker.not_before(), at(100));
+        breaker.set_back(SignedDuration::from_hours(1));
+        assert_eq!(breaker.not_before(), at(100 - 3600));
+        // The first that gets through ends the breaker's own pause, not the one that was asked for.
+        breaker.heard(&WELL, at(-3600), 0.5);
+        assert_eq!(breaker.not_before(), at(100 - 3600));
+
+        let mut well = fresh(20);
+        well.set_back(SignedDuration::from_hours(1));
+        assert_eq!(well.recorded(), store::Breaker::default());
     }
 }

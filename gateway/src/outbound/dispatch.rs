@@ -28,7 +28,7 @@ use super::{
     breaker::Breaker,
     deliver::Attempted,
     rate::Bucket,
-    schedule::{NextStep, Schedule},
+    schedule::{NextStep, Schedule, earlier},
 };
 use crate::{
     config::{Filter, Order, Subscriber},
@@ -65,6 +65,10 @@ const EXPIRE_AT_ONCE: usize = 256;
 const EXPIRE_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 /// How the record says that a delivery was given up for its age, where it says how an attempt ended.
 const EXPIRED: &str = "expired";
+
+/// A clock that goes back by less was put right, not set back; the pauses that this prolongs are not worth a look at
+/// every delivery.
+const SET_BACK_MIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long to wait before a settlement that failed is tried again.
 const SETTLE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
@@ -145,6 +149,8 @@ pub struct Core {
     /// Given up ahead of the cursor, and not read again yet.
     dead_ahead: BTreeSet<u64>,
     stopped: bool,
+    /// What the clock showed last.
+    latest: Timestamp,
     record: Record,
 }
 
@@ -221,8 +227,8 @@ impl Core {
             filter: subscriber.filter.clone(),
             schedule: Schedule::new(subscriber.schedule.clone()),
             order: subscriber.order,
-            rate: subscriber.rate.map(|rate| Bucket::new(rate, now)),
-            breaker: Breaker::new(subscriber.in_flight_max, progress.breaker, now),
+            rate: None,
+            breaker: Breaker::new(subscriber.in_flight_max, progress.breaker),
             waiting_max: subscriber.waiting_max.max(1),
             bounds: Bounds::of(subscriber),
             keep_events,
@@ -241,6 +247,7 @@ impl Core {
             waiting_ahead: BTreeMap::new(),
             dead_ahead: BTreeSet::new(),
             stopped: false,
+            latest: progress.settled_at.unwrap_or(now),
             record: Record {
                 fates: BTreeMap::new(),
                 attempts: Vec::new(),
@@ -253,7 +260,54 @@ impl Core {
             },
         };
         core.adopt(progress, now);
+        core.look_at_clock(now);
+        core.rate = subscriber.rate.map(|rate| Bucket::new(rate, now));
         core
+    }
+
+    /// Tells what the clock shows, before anything else is told of this moment. Answers how far it was set back, if it was.
+    ///
+    /// Then what is due stays as far off as it was: nothing is held up by an hour that is lived through twice. Ages still
+    /// go by the clock, since nobody knows whether it was right before or is right now.
+    pub fn look_at_clock(&mut self, now: Timestamp) -> Option<SignedDuration> {
+        let by = self.latest.duration_since(now);
+        self.latest = now;
+        if by < SET_BACK_MIN {
+            return None;
+        }
+        self.due.clear();
+        for (seq, delivery) in &mut self.deliveries {
+            delivery.due_at = earlier(delivery.due_at, by);
+            delivery.handled_at = earlier(delivery.handled_at, by);
+            // On record it is due by the clock as it was.
+            if delivery.waiting {
+                self.record.fates.insert(*seq, Fate::Waiting);
+            }
+        }
+        for waiting in self.waiting_ahead.values_mut() {
+            waiting.due_at = earlier(waiting.due_at, by);
+        }
+        for line in self.lines.keys().cloned().collect::<Vec<_>>() {
+            self.arm(&line);
+        }
+        self.overdue_next = Timestamp::MIN;
+        self.breaker.set_back(by);
+        if let Some(rate) = &mut self.rate {
+            rate.set_back(by);
+        }
+        let times = [&mut self.record.since, &mut self.record.passed_since];
+        let again_at = self
+            .record
+            .outstanding
+            .as_mut()
+            .map(|outstanding| &mut outstanding.again_at);
+        for at in times.into_iter().chain(again_at).flatten() {
+            *at = earlier(*at, by);
+        }
+        if !self.record.fates.is_empty() {
+            self.record.since.get_or_insert(now);
+        }
+        Some(by)
     }
 
     /// Looks at the record again after an operator changed it: takes up deliveries that were put into the retry set by
@@ -1489,6 +1543,47 @@ mod tests {
         let first = core.next(at(0)).unwrap();
         end(&mut core, first, failed(500, Some(30)), at(0));
         assert_eq!(core.next(at(0)).unwrap().seq, 2);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_leaves_what_is_due_as_far_off_as_it_was() {
+        let mut core = fresh(&config(&[0, 300]));
+        core.feed(events(&["a"]), at(0));
+        let due = core.next(at(0)).unwrap();
+        end(&mut core, due, failed(500, None), at(0));
+        assert_eq!(core.attempt_due(), Some(at(300)));
+        let first = settle(&mut core, at(1));
+        assert_eq!(first.waiting[0].due_at, at(300));
+
+        let hour = 3600;
+        assert_eq!(core.look_at_clock(at(100)), None);
+        assert_eq!(core.look_at_clock(at(100 - hour)), Some(SignedDuration::from_hours(1)));
+        assert_eq!(core.attempt_due(), Some(at(300 - hour)));
+        assert!(core.next(at(299 - hour)).is_none());
+        // The record says so too, for the next process.
+        let second = settle(&mut core, at(101 - hour));
+        assert_eq!((second.waiting.len(), second.waiting[0].due_at), (1, at(300 - hour)));
+        assert!(core.next(at(300 - hour)).is_some());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_between_two_processes_holds_nothing_up() {
+        let progress = Progress {
+            cursor: 1,
+            waiting: vec![waits(1, "a", 1, at(7200 + 300))],
+            settled_at: Some(at(7200)),
+            ..Progress::default()
+        };
+        let mut config = config(&[0, 300]);
+        config.rate = Some(Rate {
+            count: 1,
+            per: Duration::from_secs(1),
+        });
+        let mut core = resumed(&config, progress);
+        assert_eq!(core.attempt_due(), Some(at(300)));
+        // Nor does it allow for more than the rate.
+        core.feed(vec![Arc::new(event(2, "b"))], at(0));
+        assert_eq!(core.attempt_due(), Some(at(1)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
     dispatch::{Core, Due},
     metrics::Meters,
     privacy::Censor,
-    schedule::NextStep,
+    schedule::{NextStep, earlier},
     sign::Signer,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 
 /// How long to leave the store alone after it failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
-/// The longest sleep, so that a clock that was set does not hold a due delivery back for long.
+/// The longest sleep: within this time it is seen that the clock was set.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How often a loop that cannot read, and so does not watch the feed's head, measures how far it is behind.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
@@ -215,7 +215,7 @@ impl Loop {
 
     async fn run(mut self) {
         loop {
-            let now = clock::now();
+            let now = self.look_at_clock();
             if !self.is_stopping() {
                 self.core.expire(now);
                 self.attempt(now);
@@ -228,6 +228,23 @@ impl Loop {
             }
             self.wait(now).await;
         }
+    }
+
+    fn look_at_clock(&mut self) -> Timestamp {
+        let now = clock::now();
+        if let Some(by) = self.core.look_at_clock(now) {
+            warn!(
+                subscriber = self.with.name(),
+                by = %format_args!("{by:#}"),
+                "the clock was set back: what is due stays as far off as it was"
+            );
+            self.say_down = earlier(self.say_down, by);
+            self.say_expired = earlier(self.say_expired, by);
+            if let Reading::NotBefore { at } = &mut self.reading {
+                *at = earlier(*at, by);
+            }
+        }
+        now
     }
 
     fn attempt(&mut self, now: Timestamp) {
@@ -384,7 +401,7 @@ impl Loop {
     }
 
     fn happened(&mut self, happened: Result<(task::Id, Happened), JoinError>) {
-        let now = clock::now();
+        let now = self.look_at_clock();
         match happened {
             Ok((id, happened)) => match (happened, self.attempts.remove(&id)) {
                 (Happened::Ended { began, attempted }, Some((due, _))) => self.ended(due, began, attempted, now),

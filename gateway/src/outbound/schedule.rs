@@ -15,9 +15,6 @@ const JITTER: f64 = 0.1;
 /// A longer `Retry-After` counts as this: no delivery sleeps past what the longest default pause would allow.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest that a subscriber is left alone because it asked, jitter included.
-pub(super) const ASKED_MAX: SignedDuration = SignedDuration::from_hours(27);
-
 /// What to do with a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
@@ -91,6 +88,11 @@ fn later(from: Timestamp, by: Duration) -> Timestamp {
         .ok()
         .and_then(|by| from.checked_add(by).ok())
         .unwrap_or(Timestamp::MAX)
+}
+
+/// A time as the clock shows it once it was set back.
+pub(super) fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 /// Reads a `Retry-After` header: seconds, or an HTTP date in any of its three forms (RFC 9110, 5.6.7 and 10.2.3). A date

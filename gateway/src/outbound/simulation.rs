@@ -12,7 +12,8 @@
 //! - No more than `in_flight` attempts are under way, and one only while the breaker is open, also after a restart. No time
 //!   of the rate's length sees more attempts than the rate says, wherever it begins, restarts included.
 //! - No attempt comes before its pause is over, nor before the time for which the subscriber asked to be left alone, nor
-//!   while the subscriber is stopped, nor of anything that is not in the feed.
+//!   while the subscriber is stopped, nor of anything that is not in the feed. All times are true ones, whatever the clock
+//!   shows.
 //! - What is remembered stays within its bounds.
 //! - Once the world is well everything is settled within a bounded time, and once the subscriber is down for good as well.
 //!   Until then [`Core`] never asks to be woken without having something to do.
@@ -137,8 +138,20 @@ struct Disk {
     dead: BTreeSet<u64>,
     stopped: Option<Stopped>,
     breaker: Breaker,
+    settled_at: Option<Timestamp>,
     /// Every attempt's outcome.
     attempts: BTreeMap<(u64, u32), String>,
+    /// What follows from the record.
+    pauses: Pauses,
+}
+
+/// What the subscriber may rely on.
+#[derive(Clone, Default)]
+struct Pauses {
+    /// Attempts made of a delivery, and when the next may come.
+    not_before: HashMap<u64, (u32, Time)>,
+    /// No attempt at all before this time.
+    held_until: Time,
 }
 
 /// The running process, and what the model knows of it.
@@ -157,10 +170,7 @@ struct Life {
     given_up: HashSet<u64>,
     /// Given up, and not yet on record.
     dying: HashSet<u64>,
-    /// Attempts made of a delivery, and when the next may come.
-    not_before: HashMap<u64, (u32, Timestamp)>,
-    /// No attempt at all before this time.
-    held_until: Timestamp,
+    pauses: Pauses,
     failures_in_a_row: u32,
     stopped: bool,
 }
@@ -180,7 +190,7 @@ enum Reading {
 
 enum Recording {
     Ready,
-    Settling(Arc<Settlement>),
+    Settling(Arc<Settlement>, Pauses),
     LookingUp(Option<Progress>),
     GivenUp,
 }
@@ -394,7 +404,6 @@ impl History {
     }
 
     fn run(mut self) {
-        let settled_by = self.settled_by();
         let mut idle_turns = 0;
         loop {
             self.turn();
@@ -408,6 +417,7 @@ impl History {
                 .chain(wake)
                 .min()
                 .expect("owes deliveries and waits for nothing");
+            let settled_by = self.settled_by();
             assert!(
                 at <= settled_by,
                 "not settled by {settled_by}, cursor {} of {}",
@@ -440,10 +450,14 @@ impl History {
         }
     }
 
-    /// When even the slowest history is over.
+    /// When even the slowest history like this one is over.
     fn settled_by(&self) -> Time {
-        // The clock may be set back three times, an hour each, and what is under way when the world is calm may still fail.
-        let from = self.calm_at + 3 * HOUR + RESUMED_WITHIN + 10 * MINUTE;
+        // The clock may be set back three times, an hour each. Ages go by the clock; a process that crashed before it could
+        // record what it saw leaves a record that is due later, and stays down for up to an hour. Else it delays nothing.
+        let crashed = self.lives > 1 || self.life.is_none();
+        let set_back = if self.for_good || crashed { 3 * HOUR } else { 0 };
+        // What is under way when the world is calm may still fail.
+        let from = self.calm_at + set_back + RESUMED_WITHIN + 10 * MINUTE;
         let ages = if self.for_good {
             self.keep.as_micros() as Time
         } else {
@@ -502,10 +516,18 @@ impl History {
         );
     }
 
+    fn look_at_clock(&self, life: &mut Life) -> Timestamp {
+        let clock = self.clock();
+        if let Some(by) = life.core.look_at_clock(clock) {
+            self.tell(|| format!("the clock was set back by {by:#}"));
+        }
+        clock
+    }
+
     /// As the loop of `follow`.
     fn turn(&mut self) {
         let Some(mut life) = self.life.take() else { return };
-        let clock = self.clock();
+        let clock = self.look_at_clock(&mut life);
         self.latest = self.latest.max(clock);
         if !life.stopping {
             life.core.expire(clock);
@@ -522,7 +544,7 @@ impl History {
         let recorded = match life.recording {
             Recording::Ready => life.core.is_at_rest(),
             Recording::GivenUp => true,
-            Recording::Settling(_) | Recording::LookingUp(_) => false,
+            Recording::Settling(..) | Recording::LookingUp(_) => false,
         };
         if life.stopping && life.in_flight.is_empty() && recorded {
             self.tell(|| "stopped".to_owned());
@@ -580,7 +602,7 @@ impl History {
     }
 
     fn check_attempt(&mut self, life: &Life, due: &Due) {
-        let (seq, clock) = (due.seq, self.clock());
+        let seq = due.seq;
         let event = self
             .feed
             .get(seq as usize - 1)
@@ -590,7 +612,7 @@ impl History {
             "{seq} is not wanted"
         );
         assert!(!life.stopped, "{seq} came while the subscriber was stopped");
-        assert!(clock >= life.held_until, "{seq} came while all were held");
+        assert!(self.now >= life.pauses.held_until, "{seq} came while all were held");
         let most = if life.failures_in_a_row >= OPEN_AFTER {
             1
         } else {
@@ -601,9 +623,9 @@ impl History {
             life.in_flight.values().all(|other| other.due.seq != seq),
             "{seq} is in flight already"
         );
-        if let Some((number, not_before)) = life.not_before.get(&seq) {
+        if let Some((number, not_before)) = life.pauses.not_before.get(&seq) {
             assert_eq!(due.number, number + 1, "attempts of {seq} are not counted right");
-            assert!(clock >= *not_before, "{seq} came too early");
+            assert!(self.now >= *not_before, "{seq} came too early");
         }
         if life.order == Order::Call {
             let before = self.feed[..seq as usize - 1].iter();
@@ -686,7 +708,7 @@ impl History {
         let clock = self.clock();
         let is_due = life.stopping || life.core.settlement_due().is_some_and(|at| at <= clock);
         if is_due && let Some(settlement) = life.core.take_settlement(clock) {
-            life.recording = Recording::Settling(settlement);
+            life.recording = Recording::Settling(settlement, life.pauses.clone());
             let most = if self.dice.one_in(20) { 5 * SECOND } else { 30 * MILLI };
             self.after(most, What::Recorded(self.lives));
         } else if life.look_again && !life.stopping {
@@ -705,6 +727,7 @@ impl History {
             dead_ahead: self.disk.dead.range(self.disk.cursor + 1..).copied().collect(),
             stopped: self.disk.stopped.clone(),
             breaker: self.disk.breaker,
+            settled_at: self.disk.settled_at,
         }
     }
 
@@ -728,7 +751,7 @@ impl History {
             }
             What::Answer(of, slot) => self.of_life(of, |it, life| it.ended(life, slot)),
             What::Abandon(of) => self.of_life(of, |it, life| {
-                let clock = it.clock();
+                let clock = it.look_at_clock(life);
                 for (_, under_way) in life.in_flight.drain() {
                     life.core.postponed(under_way.due, clock);
                 }
@@ -789,11 +812,12 @@ impl History {
         };
         self.disk.waiting.insert(event.seq, waiting);
         self.disk.dead.remove(&event.seq);
+        self.disk.pauses.not_before.remove(&event.seq);
         self.replayed.insert(event.seq);
         self.revived.insert(event.seq);
         self.replays += 1;
         if let Some(life) = &mut self.life {
-            life.not_before.remove(&event.seq);
+            life.pauses.not_before.remove(&event.seq);
         }
         self.look_again();
     }
@@ -822,8 +846,7 @@ impl History {
             loaded: self.disk.waiting.len(),
             given_up: self.disk.dead.iter().copied().collect(),
             dying: HashSet::new(),
-            not_before: HashMap::new(),
-            held_until: breaker.not_before.unwrap_or(Timestamp::MIN),
+            pauses: self.disk.pauses.clone(),
             failures_in_a_row: breaker.failures_in_a_row,
             stopped: self.disk.stopped.is_some(),
         });
@@ -834,10 +857,10 @@ impl History {
         self.crashes_left -= 1;
         self.tell(|| "crash".to_owned());
         // What was with the store may or may not have reached the disk.
-        if let Recording::Settling(settlement) = life.recording
+        if let Recording::Settling(settlement, pauses) = life.recording
             && self.dice.one_in(2)
         {
-            self.write(&settlement, &life.dying);
+            self.write(&settlement, &life.dying, pauses);
         }
         let most = self.dice.pick(&[1, SECOND, HOUR]);
         self.after(most, What::Start);
@@ -847,13 +870,13 @@ impl History {
         let Some(UnderWay { due, began, ends }) = life.in_flight.remove(&slot) else {
             return;
         };
-        let clock = self.clock();
+        let clock = self.look_at_clock(life);
         let Some(attempted) = ends else {
             let until = Timestamp::from_microsecond(clock.as_microsecond() + STORE_PAUSE).expect("in range");
             return life.core.postponed(due, until);
         };
         let (seq, number) = (due.seq, due.number);
-        let mut asked = Duration::ZERO;
+        let mut asked = 0;
         match &attempted.outcome {
             Outcome::Delivered { .. } => {
                 self.had.insert(seq);
@@ -862,8 +885,8 @@ impl History {
             Outcome::Gone => life.failures_in_a_row = 0,
             Outcome::Failed(failure) => {
                 if let Some(all) = failure.retry_after {
-                    asked = all;
-                    life.held_until = life.held_until.max(clock + all);
+                    asked = all.as_micros() as Time;
+                    life.pauses.held_until = life.pauses.held_until.max(self.now + asked);
                 }
                 match (failure.reason, failure.status) {
                     (Reason::Internal, _) => {}
@@ -875,13 +898,15 @@ impl History {
         let chance = self.dice.chance();
         let step = life.core.ended(due, began, attempted, clock, chance);
         self.tell(|| format!("{seq}: {step:?}"));
-        life.not_before.remove(&seq);
+        life.pauses.not_before.remove(&seq);
         match step {
             NextStep::Done => {}
             NextStep::Again(_) => {
                 let pauses = &self.config.schedule;
-                let pause = pauses[number as usize % pauses.len()].mul_f64(0.9);
-                life.not_before.insert(seq, (number, clock + pause.max(asked)));
+                let pause = pauses[number as usize % pauses.len()].mul_f64(0.9).as_micros() as Time;
+                life.pauses
+                    .not_before
+                    .insert(seq, (number, self.now + pause.max(asked)));
             }
             NextStep::Dead => {
                 assert_eq!(
@@ -892,7 +917,7 @@ impl History {
                 life.dying.insert(seq);
             }
             NextStep::Stop => {
-                life.not_before.insert(seq, (number, clock));
+                life.pauses.not_before.insert(seq, (number, self.now));
                 life.stopped = true;
             }
         }
@@ -906,24 +931,26 @@ impl History {
             life.reading = Reading::NotBefore(self.now + STORE_PAUSE);
             return;
         }
+        let clock = self.look_at_clock(life);
         let after = life.core.read_to() as usize;
         let some = 1 + self.dice.roll(room as u64) as usize;
         let events = self.feed[after..].iter().take(some).cloned().collect();
-        life.core.feed(events, self.clock());
+        life.core.feed(events, clock);
     }
 
     fn was_recorded(&mut self, life: &mut Life) {
-        let Recording::Settling(settlement) = mem::replace(&mut life.recording, Recording::Ready) else {
+        let Recording::Settling(settlement, pauses) = mem::replace(&mut life.recording, Recording::Ready) else {
             unreachable!("one recording at a time")
         };
+        let clock = self.look_at_clock(life);
         if self.store_fails {
-            life.core.not_settled(self.clock());
+            life.core.not_settled(clock);
             if life.stopping {
                 life.recording = Recording::GivenUp;
             }
             return;
         }
-        self.write(&settlement, &life.dying);
+        self.write(&settlement, &life.dying, pauses);
         for seq in &settlement.dead {
             life.dying.remove(seq);
             life.given_up.insert(*seq);
@@ -948,10 +975,11 @@ impl History {
             }
         }
         life.stopped &= progress.stopped.is_some() || life.core.is_stopping();
-        life.core.adopt(progress, self.clock());
+        let clock = self.look_at_clock(life);
+        life.core.adopt(progress, clock);
     }
 
-    fn write(&mut self, settlement: &Settlement, dying: &HashSet<u64>) {
+    fn write(&mut self, settlement: &Settlement, dying: &HashSet<u64>, mut pauses: Pauses) {
         self.tell(|| {
             let Settlement {
                 cursor,
@@ -968,11 +996,19 @@ impl History {
             settlement.cursor <= self.feed.len() as u64,
             "the cursor is ahead of the feed"
         );
+        let settled_at = self.clock();
         let disk = &mut self.disk;
         disk.cursor = settlement.cursor;
+        disk.settled_at = Some(settled_at);
         for waiting in &settlement.waiting {
             disk.waiting.insert(waiting.seq, waiting.clone());
             disk.dead.remove(&waiting.seq);
+            if let Some(pause) = pauses.not_before.remove(&waiting.seq) {
+                disk.pauses.not_before.insert(waiting.seq, pause);
+            }
+        }
+        for seq in settlement.delivered.iter().chain(&settlement.dead) {
+            disk.pauses.not_before.remove(seq);
         }
         for seq in &settlement.delivered {
             assert!(self.had.contains(seq), "{seq} is recorded as delivered and was not");
@@ -985,6 +1021,7 @@ impl History {
         }
         if let Some(breaker) = settlement.breaker {
             disk.breaker = breaker;
+            disk.pauses.held_until = pauses.held_until;
         }
         for seq in &settlement.dead {
             disk.waiting.remove(seq);

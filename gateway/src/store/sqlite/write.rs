@@ -266,8 +266,8 @@ fn add_event(
 pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -> Result<()> {
     let subscriber = subscriber(connection, &it.subscriber, it.cursor)?;
     connection
-        .prepare_cached("UPDATE subscriber SET cursor = ?2 WHERE id = ?1 AND cursor < ?2")?
-        .execute(params![subscriber, it.cursor])?;
+        .prepare_cached("UPDATE subscriber SET cursor = max(cursor, ?2), settled_at_us = ?3 WHERE id = ?1")?
+        .execute(params![subscriber, it.cursor, us(now)])?;
 
     let mut wait = connection.prepare_cached(
         "INSERT INTO waiting (seq, subscriber, attempts, due_at_us) VALUES (?, ?, ?, ?)
@@ -354,13 +354,14 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, from:
         }
     };
     let subscriber = subscriber(connection, name, begin)?;
-    let (cursor, stopped, breaker): (u64, _, _) = connection
+    let (cursor, stopped, breaker, settled_at): (u64, _, _, _) = connection
         .prepare_cached(
-            "SELECT cursor, stopped_at_us, stopped_reason, failures_in_a_row, not_before_us, in_flight_limit
+            "SELECT cursor, stopped_at_us, stopped_reason, failures_in_a_row, not_before_us, in_flight_limit,
+                    settled_at_us
              FROM subscriber WHERE id = ?",
         )?
         .query_row([subscriber], |row| {
-            Ok((row.get(0)?, stopped(row, 1)?, breaker(row, 3)?))
+            Ok((row.get(0)?, stopped(row, 1)?, breaker(row, 3)?, time_if_any(row, 6)?))
         })?;
     let waiting = connection
         .prepare_cached(
@@ -387,6 +388,7 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, from:
         dead_ahead,
         stopped,
         breaker,
+        settled_at,
     })
 }
 
@@ -667,13 +669,20 @@ pub(super) fn time(row: &rusqlite::Row<'_>, index: usize) -> Result<Timestamp> {
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Integer, error.into()))
 }
 
+fn time_if_any(row: &rusqlite::Row<'_>, index: usize) -> Result<Option<Timestamp>> {
+    match row.get_ref(index)? {
+        ValueRef::Null => Ok(None),
+        _ => time(row, index).map(Some),
+    }
+}
+
 /// Two columns, the time and the reason.
 pub(super) fn stopped(row: &rusqlite::Row<'_>, index: usize) -> Result<Option<Stopped>> {
-    if row.get_ref(index)? == ValueRef::Null {
+    let Some(at) = time_if_any(row, index)? else {
         return Ok(None);
-    }
+    };
     Ok(Some(Stopped {
-        at: time(row, index)?,
+        at,
         reason: row.get::<_, Option<String>>(index + 1)?.unwrap_or_default(),
     }))
 }
@@ -682,10 +691,7 @@ pub(super) fn stopped(row: &rusqlite::Row<'_>, index: usize) -> Result<Option<St
 fn breaker(row: &rusqlite::Row<'_>, index: usize) -> Result<Breaker> {
     Ok(Breaker {
         failures_in_a_row: row.get(index)?,
-        not_before: match row.get_ref(index + 1)? {
-            ValueRef::Null => None,
-            _ => Some(time(row, index + 1)?),
-        },
+        not_before: time_if_any(row, index + 1)?,
         in_flight_limit: row.get(index + 2)?,
     })
 }
