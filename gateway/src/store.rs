@@ -122,6 +122,29 @@ pub struct Progress {
     pub breaker: Breaker,
     /// What the clock showed when this was recorded; `None` before the first settlement.
     pub settled_at: Option<Timestamp>,
+    /// By ticket.
+    pub replays: Vec<Replay>,
+}
+
+/// What operators changed while a subscriber's loop was running.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// `None` once it was resumed.
+    pub stopped: Option<Stopped>,
+    /// Those that no settlement says are known, by ticket.
+    pub replays: Vec<Replay>,
+}
+
+/// A delivery that an operator wants once more. It is in the retry set already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// Larger than that of every earlier one.
+    pub ticket: u64,
+    pub seq: u64,
+    pub subject: String,
+    pub kept_at: Timestamp,
+    /// The number of the last attempt on record; 0 when there is none.
+    pub attempts: u32,
 }
 
 /// What is remembered of how a subscriber fared, so that a start does not fall upon one that is down. The default is that
@@ -188,6 +211,8 @@ pub struct Settlement {
     pub stopped: Option<Stopped>,
     /// `None`: as it was.
     pub breaker: Option<Breaker>,
+    /// The loop knows of the replays up to this ticket: what it says of those deliveries is newer than they are.
+    pub replays_known: Option<u64>,
 }
 
 /// Which part of history to list. All conditions must hold.
@@ -228,8 +253,8 @@ impl DeliveryState {
 /// What could be delivered to a subscriber once more.
 #[derive(Debug, Clone, Default)]
 pub struct Replayable {
-    /// In feed order, each with the number of the last attempt on record, or 0.
-    pub events: Vec<(Kept, u32)>,
+    /// In feed order.
+    pub events: Vec<Kept>,
     /// Deliveries in the subscriber's retry set.
     pub waiting: usize,
 }
@@ -417,6 +442,20 @@ impl Store {
     pub async fn join(&self, subscriber: &str, from: From) -> Result<Progress, Error> {
         match &self.engine {
             Engine::Sqlite(sqlite) => sqlite.progress(subscriber, from).await,
+        }
+    }
+
+    /// What operators want of a subscriber, and no settlement tells yet.
+    pub async fn wishes(&self, subscriber: &str) -> Result<Wishes, Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.wishes(subscriber).await,
+        }
+    }
+
+    /// Puts events into a subscriber's retry set, for its loop to deliver once more. Places without an event are left out.
+    pub async fn replay(&self, subscriber: &str, seqs: Vec<u64>) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.replay(subscriber, seqs).await,
         }
     }
 

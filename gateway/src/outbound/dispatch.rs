@@ -17,7 +17,7 @@
 //!   process ended, and of those only a window keeps its event in memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     config::{Filter, Order, Subscriber},
     event::{ERASED, Kept},
-    store::{self, Attempt, Progress, Settlement, Stopped, Waiting},
+    store::{self, Attempt, Progress, Replay, Settlement, Stopped, Waiting, Wishes},
 };
 
 /// Most events asked of the store at once.
@@ -149,6 +149,8 @@ pub struct Core {
     /// Given up ahead of the cursor, and not read again yet.
     dead_ahead: BTreeSet<u64>,
     stopped: bool,
+    /// The ticket of the last replay that is known.
+    replays_known: u64,
     /// What the clock showed last.
     latest: Timestamp,
     record: Record,
@@ -163,8 +165,6 @@ struct Delivery {
     /// Attempts that ended.
     attempts: u32,
     due_at: Timestamp,
-    /// When it was handed out or came back last.
-    handled_at: Timestamp,
     in_flight: bool,
     /// In the retry set, on disk or about to be.
     waiting: bool,
@@ -201,6 +201,10 @@ struct Record {
     cursor: u64,
     /// The breaker as handed out last.
     breaker: store::Breaker,
+    /// The ticket of the last replay that is known, if no settlement told of it yet.
+    replays_known: Option<u64>,
+    /// Put into the retry set ahead of what was read, and not on record as known.
+    ahead: BTreeSet<u64>,
     /// Handed out, and not known to be durable.
     outstanding: Option<Outstanding>,
 }
@@ -245,8 +249,9 @@ impl Core {
             overdue_next: Timestamp::MAX,
             expired: 0,
             waiting_ahead: BTreeMap::new(),
-            dead_ahead: BTreeSet::new(),
-            stopped: false,
+            dead_ahead: progress.dead_ahead.into_iter().collect(),
+            stopped: progress.stopped.is_some(),
+            replays_known: 0,
             latest: progress.settled_at.unwrap_or(now),
             record: Record {
                 fates: BTreeMap::new(),
@@ -256,11 +261,20 @@ impl Core {
                 passed_since: None,
                 cursor: progress.cursor,
                 breaker: progress.breaker,
+                replays_known: None,
+                ahead: BTreeSet::new(),
                 outstanding: None,
             },
         };
-        core.adopt(progress, now);
+        for waiting in progress.waiting {
+            if waiting.seq > core.read {
+                core.waiting_ahead.insert(waiting.seq, waiting);
+            } else {
+                core.take_up(waiting);
+            }
+        }
         core.look_at_clock(now);
+        core.replay(progress.replays, now);
         core.rate = subscriber.rate.map(|rate| Bucket::new(rate, now));
         core
     }
@@ -278,7 +292,6 @@ impl Core {
         self.due.clear();
         for (seq, delivery) in &mut self.deliveries {
             delivery.due_at = earlier(delivery.due_at, by);
-            delivery.handled_at = earlier(delivery.handled_at, by);
             // On record it is due by the clock as it was.
             if delivery.waiting {
                 self.record.fates.insert(*seq, Fate::Waiting);
@@ -287,6 +300,7 @@ impl Core {
         for waiting in self.waiting_ahead.values_mut() {
             waiting.due_at = earlier(waiting.due_at, by);
         }
+        self.record.ahead.extend(self.waiting_ahead.keys());
         for line in self.lines.keys().cloned().collect::<Vec<_>>() {
             self.arm(&line);
         }
@@ -304,46 +318,89 @@ impl Core {
         for at in times.into_iter().chain(again_at).flatten() {
             *at = earlier(*at, by);
         }
-        if !self.record.fates.is_empty() {
+        if !self.record.fates.is_empty() || !self.record.ahead.is_empty() {
             self.record.since.get_or_insert(now);
         }
         Some(by)
     }
 
-    /// Looks at the record again after an operator changed it: takes up deliveries that were put into the retry set by
-    /// another hand, makes those due that were due later, and goes on, or stops, as the record says.
+    /// Does what operators want: delivers once more, and goes on, or stops, as the record says.
     ///
-    /// Must not be called with a record that was read while a settlement was with the store.
-    pub fn adopt(&mut self, progress: Progress, now: Timestamp) {
+    /// Must not be called with what was read while a settlement was with the store: it may have stopped the subscriber.
+    pub fn grant(&mut self, wishes: Wishes, now: Timestamp) {
         // What is in memory and not yet durable is newer than the record.
-        let outstanding = self
-            .record
-            .outstanding
-            .as_ref()
-            .map(|outstanding| &outstanding.settlement);
-        let stopping = outstanding.is_some_and(|it| it.stopped.is_some()) || self.record.stopped.is_some();
-        let settled: HashSet<u64> = outstanding
-            .iter()
-            .flat_map(|it| it.delivered.iter().chain(&it.dead))
-            .copied()
-            .collect();
-        self.stopped = progress.stopped.is_some() || stopping;
-        self.dead_ahead
-            .extend(progress.dead_ahead.into_iter().filter(|seq| *seq > self.read));
-        for waiting in progress.waiting {
-            let seq = waiting.seq;
+        self.stopped = wishes.stopped.is_some() || self.is_stopping();
+        self.replay(wishes.replays, now);
+    }
+
+    fn replay(&mut self, replays: Vec<Replay>, now: Timestamp) {
+        // It may take a while until the record says that they are known.
+        let known = self.replays_known;
+        for replay in replays.into_iter().filter(|it| it.ticket > known) {
+            self.replays_known = replay.ticket;
+            self.record.replays_known = Some(replay.ticket);
+            self.record.since.get_or_insert(now);
+            let seq = replay.seq;
+            if let Some(delivery) = self.deliveries.get_mut(&seq) {
+                // The attempt under way is as good as another.
+                if !delivery.in_flight {
+                    self.due.remove(&(delivery.due_at, seq));
+                    delivery.due_at = delivery.due_at.min(now);
+                    let line = delivery.line.clone();
+                    self.arm(&line);
+                }
+                self.set_aside_up_to(seq, now);
+                continue;
+            }
+            let waiting = Waiting {
+                seq,
+                attempts: self.last_attempt(seq).max(replay.attempts),
+                subject: replay.subject,
+                kept_at: replay.kept_at,
+                due_at: now,
+            };
             if seq > self.read {
                 self.waiting_ahead.insert(seq, waiting);
-            } else if self.deliveries.contains_key(&seq) {
-                self.bring_forward(seq, waiting.due_at);
-                self.set_aside_up_to(seq, now);
-            } else if !settled.contains(&seq) && !self.record.fates.contains_key(&seq) {
-                let Waiting { subject, kept_at, .. } = &waiting;
-                self.enqueue(seq, subject, *kept_at, None, waiting.attempts, waiting.due_at);
-                self.deliveries.get_mut(&seq).expect("enqueued just now").waiting = true;
+                self.record.ahead.insert(seq);
+            } else {
+                self.live_again(seq);
+                self.take_up(waiting);
+                self.record.fates.insert(seq, Fate::Waiting);
                 self.set_aside_up_to(seq, now);
             }
         }
+    }
+
+    /// The number of the last attempt that is not known to be on record; 0 when there is none.
+    fn last_attempt(&self, seq: u64) -> u32 {
+        let outstanding = self.record.outstanding.iter().flat_map(|it| &it.settlement.attempts);
+        let attempts = self.record.attempts.iter().chain(outstanding);
+        let numbers = attempts
+            .filter(|attempt| attempt.seq == seq)
+            .map(|attempt| attempt.number);
+        numbers.max().unwrap_or(0)
+    }
+
+    /// One that was given up, and is not on its way to the record, holds up nobody: it is owed again.
+    fn live_again(&mut self, seq: u64) {
+        if self.record.fates.remove(&seq) == Some(Fate::Dead)
+            && let Some(line) = self.dying.remove(&seq)
+        {
+            self.release(&line);
+        }
+    }
+
+    /// Puts one of the retry set into its line.
+    fn take_up(&mut self, waiting: Waiting) {
+        let Waiting {
+            seq,
+            subject,
+            kept_at,
+            attempts,
+            due_at,
+        } = waiting;
+        self.enqueue(seq, &subject, kept_at, None, attempts, due_at);
+        self.deliveries.get_mut(&seq).expect("enqueued just now").waiting = true;
     }
 
     /// How many events to read now, after [`Core::read_to`]. None while the subscriber is stopped, or while it owes as many
@@ -403,7 +460,6 @@ impl Core {
         self.in_flight += 1;
         let delivery = self.deliveries.get_mut(&seq).expect("what is due is not settled");
         delivery.in_flight = true;
-        delivery.handled_at = now;
         self.lines
             .get_mut(&delivery.line)
             .expect("what is due stands in its line")
@@ -560,8 +616,12 @@ impl Core {
         let record = &mut self.record;
         record.since = None;
         record.passed_since = None;
-        if cursor == record.cursor && record.fates.is_empty() && record.attempts.is_empty() && record.stopped.is_none()
-        {
+        let is_empty = record.fates.is_empty()
+            && record.attempts.is_empty()
+            && record.ahead.is_empty()
+            && record.replays_known.is_none()
+            && record.stopped.is_none();
+        if cursor == record.cursor && is_empty {
             return None;
         }
         record.cursor = cursor;
@@ -573,6 +633,12 @@ impl Core {
             attempts: std::mem::take(&mut record.attempts),
             stopped: record.stopped.take(),
             breaker: is_news.then_some(breaker),
+            replays_known: record.replays_known.take(),
+            // What was read since has its fate.
+            waiting: std::mem::take(&mut record.ahead)
+                .iter()
+                .filter_map(|seq| self.waiting_ahead.get(seq).cloned())
+                .collect(),
             ..Settlement::default()
         };
         for (seq, fate) in std::mem::take(&mut record.fates) {
@@ -606,11 +672,7 @@ impl Core {
         };
         for seq in &outstanding.settlement.dead {
             if let Some(line) = self.dying.remove(seq) {
-                self.lines
-                    .get_mut(&line)
-                    .expect("a line stays while it waits for the record")
-                    .dying -= 1;
-                self.go_on(&line);
+                self.release(&line);
             }
         }
     }
@@ -672,6 +734,12 @@ impl Core {
         self.in_flight == 0 && self.record.outstanding.is_none() && self.settlement_due().is_none()
     }
 
+    /// The subscriber's stop is not durable yet.
+    pub(super) fn is_stopping(&self) -> bool {
+        let outstanding = self.record.outstanding.as_ref();
+        self.record.stopped.is_some() || outstanding.is_some_and(|it| it.settlement.stopped.is_some())
+    }
+
     fn has_slots(&self) -> bool {
         self.in_flight < self.breaker.in_flight_limit() && self.can_record()
     }
@@ -720,19 +788,6 @@ impl Core {
         self.record.fates.insert(seq, Fate::Dead);
         self.record.since.get_or_insert(now);
         self.expired += 1;
-    }
-
-    /// Makes a delivery due as early as another hand wrote into the record.
-    fn bring_forward(&mut self, seq: u64, due_at: Timestamp) {
-        let delivery = self.deliveries.get_mut(&seq).expect("asked of what is not settled");
-        // A time before its last attempt was over is what the record said until then.
-        let is_new = due_at < delivery.due_at && delivery.handled_at < due_at;
-        if is_new && !delivery.in_flight {
-            self.due.remove(&(delivery.due_at, seq));
-            delivery.due_at = due_at;
-            let line = delivery.line.clone();
-            self.arm(&line);
-        }
     }
 
     /// Moves a delivery and all before it in its line into the retry set, as far as they are not there.
@@ -794,7 +849,6 @@ impl Core {
             kept_at,
             attempts,
             due_at,
-            handled_at: Timestamp::MIN,
             in_flight: false,
             waiting: false,
         };
@@ -913,6 +967,14 @@ impl Core {
         self.dying.insert(seq, line);
     }
 
+    fn release(&mut self, line: &Place) {
+        self.lines
+            .get_mut(line)
+            .expect("a line stays while it waits for the record")
+            .dying -= 1;
+        self.go_on(line);
+    }
+
     /// After one of a line is out of the way: the next one has its turn, if there is one.
     fn go_on(&mut self, place: &Place) {
         let line = &self.lines[place];
@@ -932,7 +994,6 @@ impl Core {
             .expect("what was in flight is not settled");
         delivery.attempts = attempts;
         delivery.due_at = due_at;
-        delivery.handled_at = now;
         let line = delivery.line.clone();
         let behind: Vec<u64> = self.lines[&line]
             .seqs
@@ -990,12 +1051,6 @@ impl Core {
     /// Deliveries, and those of them whose event is in memory.
     pub(super) fn remembered(&self) -> (usize, usize) {
         (self.deliveries.len(), self.window)
-    }
-
-    /// The subscriber's stop is not durable yet.
-    pub(super) fn is_stopping(&self) -> bool {
-        let outstanding = self.record.outstanding.as_ref();
-        self.record.stopped.is_some() || outstanding.is_some_and(|it| it.settlement.stopped.is_some())
     }
 }
 
@@ -1096,6 +1151,21 @@ mod tests {
 
     fn end(core: &mut Core, due: Due, attempted: Attempted, now: Timestamp) -> NextStep {
         core.ended(due, now, attempted, now, 0.5)
+    }
+
+    /// Ticket, place, subject and attempts on record.
+    fn replays(of: &[(u64, u64, &str, u32)]) -> Wishes {
+        let replay = |(ticket, seq, subject, attempts): &(u64, u64, &str, u32)| Replay {
+            ticket: *ticket,
+            seq: *seq,
+            subject: (*subject).to_owned(),
+            kept_at: at(0),
+            attempts: *attempts,
+        };
+        Wishes {
+            stopped: None,
+            replays: of.iter().map(replay).collect(),
+        }
     }
 
     /// Takes the settlement and has it kept.
@@ -1407,12 +1477,7 @@ mod tests {
         assert!(settlement.stopped.is_some());
         assert_eq!((settlement.cursor, settlement.waiting.len()), (2, 1));
 
-        let progress = Progress {
-            cursor: 2,
-            waiting: settlement.waiting,
-            ..Progress::default()
-        };
-        core.adopt(progress, at(1));
+        core.grant(Wishes::default(), at(1));
         assert_eq!(seqs(&due(&mut core, at(1))), [3, 1]);
     }
 
@@ -1428,14 +1493,7 @@ mod tests {
         core.feed(vec![Arc::new(event(10, "a")), Arc::new(event(11, "a"))], at(0));
         let running = core.next(at(0)).unwrap();
         assert_eq!(running.seq, 10);
-        core.adopt(
-            Progress {
-                cursor: 9,
-                waiting: vec![waits(3, "a", 0, at(0))],
-                ..Progress::default()
-            },
-            at(0),
-        );
+        core.grant(replays(&[(1, 3, "a", 0)]), at(0));
         assert!(core.next(at(0)).is_none());
         end(&mut core, running, delivered(), at(0));
         for seq in [3, 11] {
@@ -1741,43 +1799,75 @@ mod tests {
     fn a_replay_of_what_waits_makes_it_due() {
         let mut core = failed_twice();
         settle(&mut core, at(6));
-        let replayed = Progress {
-            cursor: 1,
-            waiting: vec![waits(1, "a", 2, at(10))],
-            ..Progress::default()
-        };
-        core.adopt(replayed, at(11));
+        core.grant(replays(&[(1, 1, "a", 2)]), at(11));
         let due = core.next(at(11)).expect("it is due now");
         assert_eq!((due.seq, due.number), (1, 3));
         assert!(core.next(at(400)).is_none(), "and only once");
-        end(&mut core, due, delivered(), at(11));
-        assert_eq!(settle(&mut core, at(12)).delivered, [1]);
-        assert_eq!(core.attempt_due(), None);
+        end(&mut core, due, failed(500, None), at(11));
+        assert_eq!(core.attempt_due(), Some(at(311)));
+        // Looked up once more before the record said that it is known.
+        core.grant(replays(&[(1, 1, "a", 2)]), at(11));
+        assert_eq!(core.attempt_due(), Some(at(311)));
+        let settlement = settle(&mut core, at(12));
+        assert_eq!((settlement.waiting.len(), settlement.replays_known), (1, Some(1)));
+        assert!(core.is_at_rest());
     }
 
     #[test]
-    fn a_record_older_than_the_last_attempt_makes_nothing_due() {
-        let mut core = failed_twice();
-        let stale = Progress {
-            waiting: vec![waits(1, "a", 1, at(5))],
-            ..Progress::default()
-        };
-        core.adopt(stale, at(6));
-        assert_eq!(core.attempt_due(), Some(at(305)));
+    fn a_replay_of_what_is_about_to_be_recorded_is_not_lost() {
+        let ends: [fn() -> Attempted; 2] = [|| failed(500, None), delivered];
+        for outcome in ends {
+            // With the store already, or not yet.
+            for is_with_store in [false, true] {
+                let mut core = fresh(&config(&[0]));
+                core.feed(events(&["a", "a"]), at(0));
+                let due = core.next(at(0)).unwrap();
+                end(&mut core, due, outcome(), at(0));
+                let outstanding = is_with_store.then(|| core.take_settlement(at(1)).unwrap());
+                core.grant(replays(&[(7, 1, "a", 0)]), at(1));
+                if outstanding.is_some() {
+                    core.settled();
+                }
+                let again = core.next(at(1)).expect("it is due");
+                assert_eq!(
+                    (again.seq, again.number),
+                    (1, 2),
+                    "numbered on, and before the next of its line"
+                );
+                end(&mut core, again, delivered(), at(1));
+                let settlement = settle(&mut core, at(2));
+                assert_eq!((settlement.delivered, settlement.dead), (vec![1], vec![]));
+                assert_eq!(settlement.replays_known, Some(7));
+                assert_eq!(core.next(at(2)).map(|due| due.seq), Some(2));
+            }
+        }
+    }
+
+    #[test]
+    fn a_replay_ahead_of_what_was_read_is_on_record_at_once() {
+        let mut core = fresh(&config(&[0, 5]));
+        core.grant(replays(&[(1, 2, "b", 3)]), at(1));
+        let settlement = settle(&mut core, at(2));
+        assert_eq!(settlement.waiting, [waits(2, "b", 3, at(1))]);
+        assert_eq!((settlement.cursor, settlement.replays_known), (0, Some(1)));
+        core.feed(events(&["a", "b"]), at(3));
+        assert_eq!(
+            due(&mut core, at(3))
+                .iter()
+                .map(|it| (it.seq, it.number))
+                .collect::<Vec<_>>(),
+            [(1, 1), (2, 4)]
+        );
     }
 
     #[test]
     fn a_replay_of_what_is_not_in_the_retry_set_leaves_nothing_behind() {
-        let replayed = |seq, subject| Progress {
-            waiting: vec![waits(seq, subject, 0, at(1))],
-            ..Progress::default()
-        };
         // In flight, and open behind one that is in flight.
         for seq in [1, 2] {
             let mut core = fresh(&config(&[0, 5]));
             core.feed(events(&["a", "a", "b"]), at(0));
             let first = core.next(at(0)).unwrap();
-            core.adopt(replayed(seq, "a"), at(1));
+            core.grant(replays(&[(1, seq, "a", 0)]), at(1));
             // After a crash the second must not come before the first, so that waits too.
             assert_eq!((core.waiting(), core.cursor()), (seq as usize, seq));
             end(&mut core, first, delivered(), at(1));

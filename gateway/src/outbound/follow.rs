@@ -25,7 +25,7 @@ use crate::{
     clock,
     config::Subscriber,
     event::Kept,
-    store::{self, Progress, Store},
+    store::{self, Progress, Store, Wishes},
 };
 
 /// How long to leave the store alone after it failed.
@@ -150,7 +150,7 @@ enum Happened {
     Lost,
     Read(Result<Vec<Arc<Kept>>, store::Error>),
     Recorded(Result<(), store::Error>),
-    LookedUp(Result<Progress, store::Error>),
+    LookedUp(Result<Wishes, store::Error>),
 }
 
 struct Loop {
@@ -288,7 +288,7 @@ impl Loop {
             self.recording = Recording::UnderWay;
             let name = self.with.name().to_owned();
             self.tasks
-                .spawn(async move { Happened::LookedUp(store.progress(&name).await) });
+                .spawn(async move { Happened::LookedUp(store.wishes(&name).await) });
         }
     }
 
@@ -419,7 +419,7 @@ impl Loop {
                 }
                 (Happened::Read(read), None) => self.was_read(read, now),
                 (Happened::Recorded(recorded), None) => self.was_recorded(recorded, now),
-                (Happened::LookedUp(progress), None) => self.was_looked_up(progress, now),
+                (Happened::LookedUp(wishes), None) => self.was_looked_up(wishes, now),
                 (Happened::Ended { .. } | Happened::Unread(_) | Happened::Lost, None)
                 | (Happened::Read(_) | Happened::Recorded(_) | Happened::LookedUp(_), Some(_)) => {
                     unreachable!("attempts, and only attempts, are listed")
@@ -493,11 +493,11 @@ impl Loop {
         }
     }
 
-    fn was_looked_up(&mut self, progress: Result<Progress, store::Error>, now: Timestamp) {
+    fn was_looked_up(&mut self, wishes: Result<Wishes, store::Error>, now: Timestamp) {
         self.recording = Recording::Ready;
-        match progress {
-            Ok(progress) => self.core.adopt(progress, now),
-            Err(error) => warn!(subscriber = self.with.name(), %error, "failed to look up the subscriber's record"),
+        match wishes {
+            Ok(wishes) => self.core.grant(wishes, now),
+            Err(error) => warn!(subscriber = self.with.name(), %error, "failed to look up what operators want"),
         }
     }
 

@@ -4,9 +4,8 @@ use jiff::Timestamp;
 
 use super::{Outbound, dispatch};
 use crate::{
-    clock,
     event::EventId,
-    store::{self, Query, Settlement, Waiting},
+    store::{self, Query},
 };
 
 /// How far a replay of many got.
@@ -55,17 +54,8 @@ impl Outbound {
     /// When there is no such subscriber or event, or the store fails.
     pub async fn replay(&self, subscriber: &str, id: EventId) -> Result<(), Refused> {
         self.check(subscriber)?;
-        let history = self.store.history();
-        let event = history.event(id).await?.ok_or(Refused::NoEvent(id))?;
-        let attempts = history.attempts(id, Some(subscriber.to_owned())).await?;
-        let waiting = Waiting {
-            seq: event.seq,
-            subject: event.subject,
-            kept_at: event.kept_at,
-            attempts: attempts.iter().map(|(_, attempt)| attempt.number).max().unwrap_or(0),
-            due_at: clock::now(),
-        };
-        self.put_back(subscriber, vec![waiting]).await
+        let event = self.store.history().event(id).await?.ok_or(Refused::NoEvent(id))?;
+        self.put_back(subscriber, vec![event.seq]).await
     }
 
     /// Delivers the next events that `query` asks for once more, in feed order after a place: those the subscriber wants, each
@@ -84,38 +74,24 @@ impl Outbound {
         if found.waiting + limit > follower.subscriber.waiting_max.max(limit) {
             return Ok(Replayed::Full);
         }
-        let Some(last) = found.events.last().map(|(event, _)| event.seq) else {
+        let Some(last) = found.events.last().map(|event| event.seq) else {
             return Ok(Replayed::End);
         };
-        let due_at = clock::now();
         let wanted = found
             .events
-            .into_iter()
-            .filter(|(event, _)| dispatch::passes(&follower.subscriber.filter, event));
-        let waiting: Vec<_> = wanted
-            .map(|(event, attempts)| Waiting {
-                seq: event.seq,
-                subject: event.subject,
-                kept_at: event.kept_at,
-                attempts,
-                due_at,
-            })
-            .collect();
-        let count = waiting.len();
+            .iter()
+            .filter(|event| dispatch::passes(&follower.subscriber.filter, event));
+        let wanted: Vec<_> = wanted.map(|event| event.seq).collect();
+        let count = wanted.len();
         if count > 0 {
-            self.put_back(&name, waiting).await?;
+            self.put_back(&name, wanted).await?;
         }
         Ok(Replayed::Some { count, last })
     }
 
     /// Puts deliveries into the subscriber's retry set, and has its loop see them.
-    async fn put_back(&self, subscriber: &str, waiting: Vec<Waiting>) -> Result<(), Refused> {
-        let settlement = Settlement {
-            subscriber: subscriber.to_owned(),
-            waiting,
-            ..Settlement::default()
-        };
-        self.store.settle(settlement).await?;
+    async fn put_back(&self, subscriber: &str, seqs: Vec<u64>) -> Result<(), Refused> {
+        self.store.replay(subscriber, seqs).await?;
         self.look_again(subscriber);
         Ok(())
     }

@@ -43,7 +43,7 @@ use super::{
 use crate::{
     config::{Order, Pattern, Rate, Subscriber},
     event::Kept,
-    store::{Breaker, Progress, Settlement, Stopped, Waiting},
+    store::{Breaker, Progress, Replay, Settlement, Stopped, Waiting, Wishes},
 };
 
 /// Microseconds: of a history, from its beginning.
@@ -139,6 +139,8 @@ struct Disk {
     stopped: Option<Stopped>,
     breaker: Breaker,
     settled_at: Option<Timestamp>,
+    /// Ticket and place of every replay that is not known.
+    replays: Vec<(u64, u64)>,
     /// Every attempt's outcome.
     attempts: BTreeMap<(u64, u32), String>,
     /// What follows from the record.
@@ -162,10 +164,13 @@ struct Life {
     in_flight: HashMap<u64, UnderWay>,
     reading: Reading,
     recording: Recording,
+    /// Not known to be durable.
+    taken: Option<Taken>,
     look_again: bool,
     stopping: bool,
     /// In the retry set when it began.
     loaded: usize,
+    replays_known: u64,
     /// What it knows to be given up on record, which lets those behind it go on.
     given_up: HashSet<u64>,
     /// Given up, and not yet on record.
@@ -188,10 +193,19 @@ enum Reading {
     NotBefore(Time),
 }
 
+/// A settlement, and what the model knew when it was taken first.
+struct Taken {
+    settlement: Arc<Settlement>,
+    pauses: Pauses,
+    dying: HashSet<u64>,
+    /// Wanted once more since then.
+    revived: HashSet<u64>,
+}
+
 enum Recording {
     Ready,
-    Settling(Arc<Settlement>, Pauses),
-    LookingUp(Option<Progress>),
+    Settling,
+    LookingUp(Option<Wishes>),
     GivenUp,
 }
 
@@ -222,10 +236,11 @@ struct History {
     life: Option<Life>,
     lives: u32,
     slots: u64,
+    /// How often an operator wanted an event once more.
+    replays: u64,
     replayed: BTreeSet<u64>,
-    /// Of those, the ones no process knows of yet.
-    revived: HashSet<u64>,
-    replays: usize,
+    /// Of those, the ones that were not attempted since.
+    wanted: BTreeSet<u64>,
     /// What the subscriber had, and the process of then knew.
     had: HashSet<u64>,
     /// When the latest attempts began, as far as the rate looks back.
@@ -332,9 +347,9 @@ impl History {
             life: None,
             lives: 0,
             slots: 0,
-            replayed: BTreeSet::new(),
-            revived: HashSet::new(),
             replays: 0,
+            replayed: BTreeSet::new(),
+            wanted: BTreeSet::new(),
             had: HashSet::new(),
             attempts: VecDeque::new(),
             dice,
@@ -481,6 +496,7 @@ impl History {
         self.now >= self.calm_at
             && self.disk.cursor == self.feed.len() as u64
             && self.disk.waiting.is_empty()
+            && self.disk.replays.is_empty()
             && life.in_flight.is_empty()
             && !life.look_again
             && matches!(life.recording, Recording::Ready)
@@ -492,6 +508,7 @@ impl History {
             let over = self.had.contains(&event.seq) || self.disk.dead.contains(&event.seq);
             assert!(over, "{} was lost", event.seq);
         }
+        assert!(self.wanted.is_empty(), "{:?} were not delivered once more", self.wanted);
         self.disk.dead.iter().for_each(|seq| self.check_dead(*seq));
     }
 
@@ -538,13 +555,13 @@ impl History {
         let (deliveries, window) = life.core.remembered();
         assert!(window <= self.bounds.window, "{window} events in memory");
         assert!(
-            deliveries <= self.config.waiting_max + life.loaded + self.replays,
+            deliveries <= self.config.waiting_max + life.loaded + self.replays as usize,
             "{deliveries} deliveries remembered"
         );
         let recorded = match life.recording {
             Recording::Ready => life.core.is_at_rest(),
             Recording::GivenUp => true,
-            Recording::Settling(..) | Recording::LookingUp(_) => false,
+            Recording::Settling | Recording::LookingUp(_) => false,
         };
         if life.stopping && life.in_flight.is_empty() && recorded {
             self.tell(|| "stopped".to_owned());
@@ -623,6 +640,7 @@ impl History {
             life.in_flight.values().all(|other| other.due.seq != seq),
             "{seq} is in flight already"
         );
+        self.wanted.remove(&seq);
         if let Some((number, not_before)) = life.pauses.not_before.get(&seq) {
             assert_eq!(due.number, number + 1, "attempts of {seq} are not counted right");
             assert!(self.now >= *not_before, "{seq} came too early");
@@ -708,14 +726,21 @@ impl History {
         let clock = self.clock();
         let is_due = life.stopping || life.core.settlement_due().is_some_and(|at| at <= clock);
         if is_due && let Some(settlement) = life.core.take_settlement(clock) {
-            life.recording = Recording::Settling(settlement, life.pauses.clone());
+            life.recording = Recording::Settling;
+            // The one that failed comes again as it was.
+            life.taken.get_or_insert_with(|| Taken {
+                settlement,
+                pauses: life.pauses.clone(),
+                dying: life.dying.clone(),
+                revived: HashSet::new(),
+            });
             let most = if self.dice.one_in(20) { 5 * SECOND } else { 30 * MILLI };
             self.after(most, What::Recorded(self.lives));
         } else if life.look_again && !life.stopping {
             life.look_again = false;
             // What is written meanwhile may be in it or not.
-            let progress = self.dice.one_in(2).then(|| self.progress());
-            life.recording = Recording::LookingUp(progress);
+            let wishes = self.dice.one_in(2).then(|| self.wishes());
+            life.recording = Recording::LookingUp(wishes);
             self.after(30 * MILLI, What::LookedUp(self.lives));
         }
     }
@@ -728,7 +753,30 @@ impl History {
             stopped: self.disk.stopped.clone(),
             breaker: self.disk.breaker,
             settled_at: self.disk.settled_at,
+            replays: self.wishes().replays,
         }
+    }
+
+    fn wishes(&self) -> Wishes {
+        let replay = |(ticket, seq): &(u64, u64)| {
+            let event = &self.feed[*seq as usize - 1];
+            Replay {
+                ticket: *ticket,
+                seq: *seq,
+                subject: event.subject.clone(),
+                kept_at: event.kept_at,
+                attempts: self.last_attempt(*seq),
+            }
+        };
+        Wishes {
+            stopped: self.disk.stopped.clone(),
+            replays: self.disk.replays.iter().map(replay).collect(),
+        }
+    }
+
+    fn last_attempt(&self, seq: u64) -> u32 {
+        let record = self.disk.attempts.range((seq, 0)..=(seq, u32::MAX));
+        record.last().map_or(0, |((_, number), _)| *number)
     }
 
     fn happen(&mut self, what: What) {
@@ -800,25 +848,21 @@ impl History {
             return;
         }
         let event = Arc::clone(&self.feed[self.dice.roll(self.feed.len() as u64) as usize]);
-        let record = self.disk.attempts.range((event.seq, 0)..=(event.seq, u32::MAX));
-        let attempts = record.last().map_or(0, |((_, number), _)| *number);
-        self.tell(|| format!("replay {}", event.seq));
+        let seq = event.seq;
+        self.tell(|| format!("replay {seq}"));
         let waiting = Waiting {
-            seq: event.seq,
+            seq,
             subject: event.subject.clone(),
             kept_at: event.kept_at,
-            attempts,
+            attempts: self.last_attempt(seq),
             due_at: self.clock(),
         };
-        self.disk.waiting.insert(event.seq, waiting);
-        self.disk.dead.remove(&event.seq);
-        self.disk.pauses.not_before.remove(&event.seq);
-        self.replayed.insert(event.seq);
-        self.revived.insert(event.seq);
+        self.disk.waiting.entry(seq).or_insert(waiting);
+        self.disk.dead.remove(&seq);
         self.replays += 1;
-        if let Some(life) = &mut self.life {
-            life.pauses.not_before.remove(&event.seq);
-        }
+        self.disk.replays.push((self.replays, seq));
+        self.replayed.insert(seq);
+        self.wanted.insert(seq);
         self.look_again();
     }
 
@@ -832,21 +876,25 @@ impl History {
             self.config.in_flight_max = 1 + self.dice.roll(6) as usize;
         }
         let breaker = self.disk.breaker;
-        let clock = self.clock();
-        self.revived.clear();
+        let mut pauses = self.disk.pauses.clone();
+        for (_, seq) in &self.disk.replays {
+            pauses.not_before.remove(seq);
+        }
         self.life = Some(Life {
-            core: Core::new(&self.config, self.keep, self.progress(), clock).bounded(self.bounds),
+            core: Core::new(&self.config, self.keep, self.progress(), self.clock()).bounded(self.bounds),
             order: self.config.order,
             in_flight_max: self.config.in_flight_max,
             in_flight: HashMap::new(),
             reading: Reading::Ready,
             recording: Recording::Ready,
+            taken: None,
             look_again: false,
             stopping: false,
             loaded: self.disk.waiting.len(),
+            replays_known: self.disk.replays.last().map_or(0, |(ticket, _)| *ticket),
             given_up: self.disk.dead.iter().copied().collect(),
             dying: HashSet::new(),
-            pauses: self.disk.pauses.clone(),
+            pauses,
             failures_in_a_row: breaker.failures_in_a_row,
             stopped: self.disk.stopped.is_some(),
         });
@@ -857,10 +905,10 @@ impl History {
         self.crashes_left -= 1;
         self.tell(|| "crash".to_owned());
         // What was with the store may or may not have reached the disk.
-        if let Recording::Settling(settlement, pauses) = life.recording
+        if let (Recording::Settling, Some(taken)) = (life.recording, life.taken)
             && self.dice.one_in(2)
         {
-            self.write(&settlement, &life.dying, pauses);
+            self.write(taken);
         }
         let most = self.dice.pick(&[1, SECOND, HOUR]);
         self.after(most, What::Start);
@@ -939,9 +987,7 @@ impl History {
     }
 
     fn was_recorded(&mut self, life: &mut Life) {
-        let Recording::Settling(settlement, pauses) = mem::replace(&mut life.recording, Recording::Ready) else {
-            unreachable!("one recording at a time")
-        };
+        life.recording = Recording::Ready;
         let clock = self.look_at_clock(life);
         if self.store_fails {
             life.core.not_settled(clock);
@@ -950,16 +996,17 @@ impl History {
             }
             return;
         }
-        self.write(&settlement, &life.dying, pauses);
-        for seq in &settlement.dead {
+        let taken = life.taken.take().expect("it was recorded");
+        for seq in taken.settlement.dead.iter().filter(|seq| !taken.revived.contains(seq)) {
             life.dying.remove(seq);
             life.given_up.insert(*seq);
         }
+        self.write(taken);
         life.core.settled();
     }
 
     fn was_looked_up(&mut self, life: &mut Life) {
-        let Recording::LookingUp(progress) = mem::replace(&mut life.recording, Recording::Ready) else {
+        let Recording::LookingUp(wishes) = mem::replace(&mut life.recording, Recording::Ready) else {
             unreachable!("one recording at a time")
         };
         if self.store_fails {
@@ -967,19 +1014,32 @@ impl History {
             life.look_again = true;
             return;
         }
-        let progress = progress.unwrap_or_else(|| self.progress());
-        for waiting in &progress.waiting {
-            // What is about to be recorded is newer than the record.
-            if !life.dying.contains(&waiting.seq) && self.revived.remove(&waiting.seq) {
-                life.given_up.remove(&waiting.seq);
+        let wishes = wishes.unwrap_or_else(|| self.wishes());
+        let known = life.replays_known;
+        for replay in wishes.replays.iter().filter(|it| it.ticket > known) {
+            life.replays_known = replay.ticket;
+            life.given_up.remove(&replay.seq);
+            life.dying.remove(&replay.seq);
+            life.pauses.not_before.remove(&replay.seq);
+            if let Some(taken) = &mut life.taken {
+                taken.revived.insert(replay.seq);
+            }
+            if life.in_flight.values().any(|it| it.due.seq == replay.seq) {
+                self.wanted.remove(&replay.seq);
             }
         }
-        life.stopped &= progress.stopped.is_some() || life.core.is_stopping();
+        life.stopped &= wishes.stopped.is_some() || life.core.is_stopping();
         let clock = self.look_at_clock(life);
-        life.core.adopt(progress, clock);
+        life.core.grant(wishes, clock);
     }
 
-    fn write(&mut self, settlement: &Settlement, dying: &HashSet<u64>, mut pauses: Pauses) {
+    fn write(&mut self, taken: Taken) {
+        let Taken {
+            settlement,
+            mut pauses,
+            dying,
+            revived: _,
+        } = taken;
         self.tell(|| {
             let Settlement {
                 cursor,
@@ -987,7 +1047,7 @@ impl History {
                 delivered,
                 dead,
                 ..
-            } = settlement;
+            } = &*settlement;
             let waiting: Vec<_> = waiting.iter().map(|waiting| waiting.seq).collect();
             format!("cursor {cursor}, waiting {waiting:?}, delivered {delivered:?}, dead {dead:?}")
         });
@@ -1027,6 +1087,8 @@ impl History {
             disk.waiting.remove(seq);
             disk.dead.insert(*seq);
         }
+        let known = settlement.replays_known.unwrap_or_default();
+        disk.replays.retain(|(ticket, _)| *ticket > known);
         let is_news = settlement.stopped.is_some() && disk.stopped.is_none();
         if is_news {
             disk.stopped.clone_from(&settlement.stopped);
@@ -1040,6 +1102,9 @@ impl History {
                 "{seq} is recorded as dead and was not given up"
             );
             self.check_dead(*seq);
+            if is_old {
+                self.wanted.remove(seq);
+            }
         }
         for event in self.feed[..self.disk.cursor as usize]
             .iter()

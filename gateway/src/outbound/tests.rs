@@ -38,7 +38,7 @@ use crate::{
     clock,
     config::{self, ClientTls, Filter, From, Order, Pattern, Privacy, Secret, Signature, SigningKey, Subscriber},
     event::{Event, EventId, Facts, Kept, RawWebhook},
-    store::{Attempt, DeliveryState, Mapped, Query, Receipt, Settlement, Store, Submission, Waiting},
+    store::{Attempt, DeliveryState, Mapped, Query, Receipt, Store, Submission},
 };
 
 /// A request as a scripted subscriber saw it.
@@ -595,20 +595,7 @@ async fn a_spent_delivery_is_dead_on_record_and_can_be_replayed() {
         tokio::task::yield_now().await;
     }
 
-    let replayed = Waiting {
-        seq: 1,
-        subject: "call/1".into(),
-        kept_at: clock::now(),
-        attempts: 3,
-        due_at: clock::now(),
-    };
-    let replay = Settlement {
-        subscriber: "crm".into(),
-        waiting: vec![replayed],
-        ..Settlement::default()
-    };
-    scene.store.settle(replay).await.unwrap();
-    outbound.look_again("crm");
+    outbound.replay("crm", first).await.unwrap();
     assert_eq!(server.saw(5).await[4].id(), first.as_str());
     outbound.stop(PATIENCE).await;
     assert!(scene.in_state(DeliveryState::Dead).await.is_empty());

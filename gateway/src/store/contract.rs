@@ -502,15 +502,54 @@ async fn what_is_settled_comes_back_after_a_restart() {
 
     scene.store.resume("crm").await.unwrap();
     assert_eq!(scene.store.progress("crm").await.unwrap().stopped, None);
-    // A replay of the dead one.
-    let mut replay = settlement(6);
-    replay.waiting = vec![waiting(4, 0)];
-    scene.store.settle(replay).await.unwrap();
-    assert_eq!(
-        owed(&scene.store.progress("crm").await.unwrap()),
-        [waiting(3, 2), waiting(4, 0)]
-    );
-    assert_eq!(history.counts().await.unwrap().dead, 0);
+}
+
+#[tokio::test]
+async fn a_replay_stays_until_it_is_known() {
+    let scene = Scene::new().await;
+    scene.store.progress("crm").await.unwrap();
+    scene.keep(1..=4).await;
+    let mut first = settlement(4);
+    first.attempts = vec![
+        attempt(1, 1, Some(200)),
+        attempt(3, 1, Some(500)),
+        attempt(3, 2, Some(500)),
+    ];
+    first.waiting = vec![waiting(2, 1)];
+    first.dead = vec![3];
+    scene.store.settle(first).await.unwrap();
+
+    // One that is delivered, one that waits, one that is dead, and one that never was.
+    scene.store.replay("crm", vec![1, 2, 3, 9]).await.unwrap();
+    scene.store.replay("crm", vec![2]).await.unwrap();
+    let asked = async |scene: &Scene| {
+        let wishes = scene.store.wishes("crm").await.unwrap();
+        assert_eq!(wishes.replays, scene.store.progress("crm").await.unwrap().replays);
+        let replays = wishes.replays.into_iter();
+        replays.map(|it| (it.ticket, it.seq, it.attempts)).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&scene).await, [(1, 1, 1), (2, 2, 0), (3, 3, 2), (4, 2, 0)]);
+    let progress = scene.store.progress("crm").await.unwrap();
+    let owed: Vec<_> = progress.waiting.iter().map(|it| (it.seq, it.attempts)).collect();
+    assert_eq!(owed, [(1, 1), (2, 1), (3, 2)]);
+    assert_eq!(scene.store.history().counts().await.unwrap().dead, 0);
+
+    // A settlement that was on its way, by a loop that knows of the first ticket only.
+    let mut second = settlement(4);
+    second.delivered = vec![1, 2];
+    second.replays_known = Some(1);
+    scene.store.settle(second).await.unwrap();
+    let scene = scene.reopened().await;
+    assert_eq!(asked(&scene).await, [(2, 2, 0), (3, 3, 2), (4, 2, 0)]);
+
+    let mut third = settlement(4);
+    third.replays_known = Some(4);
+    scene.store.settle(third).await.unwrap();
+    assert_eq!(asked(&scene).await, []);
+    // No ticket is given twice.
+    scene.store.replay("crm", vec![4]).await.unwrap();
+    assert_eq!(asked(&scene).await, [(5, 4, 0)]);
+    assert!(scene.store.wishes("nobody").await.unwrap().replays.is_empty());
 }
 
 #[tokio::test]

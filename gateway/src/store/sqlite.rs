@@ -17,7 +17,7 @@ use tokio::sync::{
 };
 
 use super::{
-    Erased, Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission, Whose,
+    Erased, Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission, Whose, Wishes,
 };
 use crate::{config::From, event::Kept};
 
@@ -145,6 +145,14 @@ impl Sqlite {
 
     pub(super) async fn progress(&self, subscriber: &str, from: From) -> Result<Progress, Error> {
         self.ask((subscriber.to_owned(), from), Command::Progress).await
+    }
+
+    pub(super) async fn wishes(&self, subscriber: &str) -> Result<Wishes, Error> {
+        self.ask(subscriber.to_owned(), Command::Wishes).await
+    }
+
+    pub(super) async fn replay(&self, subscriber: &str, seqs: Vec<u64>) -> Result<(), Error> {
+        self.ask((subscriber.to_owned(), seqs), Command::Replay).await
     }
 
     pub(super) async fn resume(&self, subscriber: &str) -> Result<(), Error> {

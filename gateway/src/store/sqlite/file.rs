@@ -24,7 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0002_bounds.sql"),
     include_str!("../../../migrations/sqlite/0003_operate.sql"),
     include_str!("../../../migrations/sqlite/0004_breaker.sql"),
-    include_str!("../../../migrations/sqlite/0005_settled_at.sql"),
+    include_str!("../../../migrations/sqlite/0005_replay.sql"),
 ];
 
 const PAGE_BYTES: u32 = 4096;

@@ -302,9 +302,7 @@ impl Readers {
                 _ => "event",
             };
             let sql = format!(
-                "SELECT {EVENT}, (SELECT ifnull(max(number), 0) FROM attempt
-                                  WHERE attempt.seq = event.seq AND attempt.subscriber = :subscriber)
-                 FROM {from} CROSS JOIN event_json ON event_json.seq = event.seq
+                "SELECT {EVENT} FROM {from} CROSS JOIN event_json ON event_json.seq = event.seq
                  WHERE event.seq > :after AND event.seq >= :from AND {MATCHES} AND event.kind <> '{ERASED}'
                    AND (:until IS NULL OR event.kept_at_us < :until)
                  ORDER BY event.seq LIMIT :limit"
@@ -315,8 +313,7 @@ impl Readers {
                 ":until": until.map(us), ":route": query.route, ":subject": query.subject, ":kind": kind,
                 ":kind_prefix": kind_prefix, ":since": query.since.map(us), ":limit": query.limit as i64,
             };
-            let row = |row: &Row<'_>| Ok((event(row)?, row.get(11)?));
-            let events = list(connection, &sql, parameters, row, |(event, _)| event.json.len())?;
+            let events = list(connection, &sql, parameters, event, |event| event.json.len())?;
             let waiting = connection
                 .prepare_cached("SELECT count(*) FROM waiting WHERE subscriber = ?")?
                 .query_row([subscriber], |row| row.get(0))?;

@@ -13,7 +13,8 @@ use crate::{
     config::From,
     event::{ERASED, Event, Kept, RawWebhook},
     store::{
-        Breaker, Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Settlement, Stopped, Submission, Waiting,
+        Breaker, Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Replay, Settlement, Stopped, Submission,
+        Waiting, Wishes,
     },
 };
 
@@ -311,6 +312,11 @@ pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -
         ])?;
     }
 
+    if let Some(ticket) = it.replays_known {
+        connection
+            .prepare_cached("DELETE FROM replay WHERE subscriber = ? AND ticket <= ?")?
+            .execute(params![subscriber, ticket])?;
+    }
     if let Some(stopped) = &it.stopped {
         connection
             .prepare_cached("UPDATE subscriber SET stopped_at_us = ?, stopped_reason = ? WHERE id = ?")?
@@ -389,7 +395,64 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, from:
         stopped,
         breaker,
         settled_at,
+        replays: replays(connection, subscriber)?,
     })
+}
+
+pub(super) fn wishes(connection: &Connection, name: &str) -> Result<Wishes> {
+    let known = connection
+        .prepare_cached("SELECT id, stopped_at_us, stopped_reason FROM subscriber WHERE name = ?")?
+        .query_row([name], |row| Ok((row.get(0)?, stopped(row, 1)?)))
+        .optional()?;
+    let Some((subscriber, stopped)) = known else {
+        return Ok(Wishes::default());
+    };
+    Ok(Wishes {
+        stopped,
+        replays: replays(connection, subscriber)?,
+    })
+}
+
+fn replays(connection: &Connection, subscriber: i64) -> Result<Vec<Replay>> {
+    connection
+        .prepare_cached(
+            "SELECT replay.ticket, replay.seq, event.subject, event.kept_at_us,
+                    (SELECT ifnull(max(number), 0) FROM attempt
+                     WHERE attempt.seq = replay.seq AND attempt.subscriber = replay.subscriber)
+             FROM replay CROSS JOIN event ON event.seq = replay.seq
+             WHERE replay.subscriber = ? ORDER BY replay.ticket",
+        )?
+        .query_map([subscriber], |row| {
+            Ok(Replay {
+                ticket: row.get(0)?,
+                seq: row.get(1)?,
+                subject: row.get(2)?,
+                kept_at: time(row, 3)?,
+                attempts: row.get(4)?,
+            })
+        })?
+        .collect()
+}
+
+/// In the retry set at once, so that its event stays and it is dead no longer, and with a ticket, which outlives whatever
+/// the subscriber's loop records of the delivery before it knows.
+pub(super) fn replay(connection: &Connection, now: Timestamp, name: &str, seqs: &[u64]) -> Result<()> {
+    let mut wait = connection.prepare_cached(
+        "INSERT INTO waiting (seq, subscriber, attempts, due_at_us)
+         SELECT event.seq, ?2, (SELECT ifnull(max(number), 0) FROM attempt WHERE seq = ?1 AND subscriber = ?2), ?3
+         FROM event WHERE event.seq = ?1
+         ON CONFLICT DO NOTHING",
+    )?;
+    let mut revive = connection.prepare_cached("DELETE FROM dead WHERE seq = ? AND subscriber = ?")?;
+    let mut ask =
+        connection.prepare_cached("INSERT INTO replay (seq, subscriber) SELECT seq, ?2 FROM event WHERE seq = ?1")?;
+    let subscriber = subscriber(connection, name, 0)?;
+    for seq in seqs {
+        wait.execute(params![seq, subscriber, us(now)])?;
+        revive.execute(params![seq, subscriber])?;
+        ask.execute(params![seq, subscriber])?;
+    }
+    Ok(())
 }
 
 pub(super) fn resume(connection: &Connection, name: &str) -> Result<()> {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock,
     config::From,
-    store::{Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission},
+    store::{Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission, Wishes},
 };
 
 /// Bounds on what one transaction takes in, and with it on what one failure takes down and how long one sync is.
@@ -43,6 +43,8 @@ pub(super) enum Command {
     KeepAgain(Job<(u64, Mapped), Option<Receipt>>),
     Settle(Job<Arc<Settlement>, ()>),
     Progress(Job<(String, From), Progress>),
+    Wishes(Job<String, Wishes>),
+    Replay(Job<(String, Vec<u64>), ()>),
     Resume(Job<String, ()>),
     Prune(Job<PruneBefore, PruneReport>),
     Close(Job<(), ()>),
@@ -93,6 +95,11 @@ impl Command {
                 let (subscriber, from) = &job.input;
                 job.output = Some(write::progress(connection, draft, subscriber, *from)?);
             }
+            Self::Wishes(job) => job.output = Some(write::wishes(connection, &job.input)?),
+            Self::Replay(job) => {
+                let (subscriber, seqs) = &job.input;
+                job.output = Some(write::replay(connection, now, subscriber, seqs)?);
+            }
             Self::Resume(job) => job.output = Some(write::resume(connection, &job.input)?),
             Self::Prune(job) => job.output = Some(write::prune(connection, draft, &job.input)?),
             Self::Close(job) => job.output = Some(()),
@@ -114,6 +121,8 @@ impl Command {
             Self::KeepAgain(job) => job.answer(result),
             Self::Settle(job) => job.answer(result),
             Self::Progress(job) => job.answer(result),
+            Self::Wishes(job) => job.answer(result),
+            Self::Replay(job) => job.answer(result),
             Self::Resume(job) => job.answer(result),
             Self::Prune(job) => job.answer(result),
             Self::Close(job) => job.answer(result),
