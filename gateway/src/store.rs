@@ -120,7 +120,7 @@ pub struct Progress {
     /// Set once the subscriber answered 410 or an operator stopped it.
     pub stopped: Option<Stopped>,
     pub breaker: Breaker,
-    /// What the clock showed when this was recorded; `None` before the first settlement.
+    /// By which clock the times in it are: what that of the last settlement showed. `None` before the first.
     pub settled_at: Option<Timestamp>,
     /// By ticket.
     pub replays: Vec<Replay>,
@@ -199,6 +199,8 @@ pub struct Attempt {
 #[derive(Debug, Clone, Default)]
 pub struct Settlement {
     pub subscriber: String,
+    /// When it was taken.
+    pub at: Timestamp,
     /// The new cursor; never smaller than before.
     pub cursor: u64,
     /// Added to, or replaced in, the retry set.

@@ -629,6 +629,7 @@ impl Core {
         let is_news = std::mem::replace(&mut record.breaker, breaker) != breaker;
         let mut settlement = Settlement {
             subscriber: self.subscriber.clone(),
+            at: now,
             cursor,
             attempts: std::mem::take(&mut record.attempts),
             stopped: record.stopped.take(),
@@ -1621,6 +1622,7 @@ mod tests {
         // The record says so too, for the next process.
         let second = settle(&mut core, at(101 - hour));
         assert_eq!((second.waiting.len(), second.waiting[0].due_at), (1, at(300 - hour)));
+        assert_eq!(second.at, at(101 - hour));
         assert!(core.next(at(300 - hour)).is_some());
     }
 

@@ -467,12 +467,11 @@ impl History {
 
     /// When even the slowest history like this one is over.
     fn settled_by(&self) -> Time {
-        // The clock may be set back three times, an hour each. Ages go by the clock; a process that crashed before it could
-        // record what it saw leaves a record that is due later, and stays down for up to an hour. Else it delays nothing.
-        let crashed = self.lives > 1 || self.life.is_none();
-        let set_back = if self.for_good || crashed { 3 * HOUR } else { 0 };
+        // The clock may be set back three times, an hour each, which delays nothing but ages.
+        let set_back = if self.for_good { 3 * HOUR } else { 0 };
+        let down = if self.lives > 1 || self.life.is_none() { HOUR } else { 0 };
         // What is under way when the world is calm may still fail.
-        let from = self.calm_at + set_back + RESUMED_WITHIN + 10 * MINUTE;
+        let from = self.calm_at + set_back + down + RESUMED_WITHIN + 10 * MINUTE;
         let ages = if self.for_good {
             self.keep.as_micros() as Time
         } else {
@@ -1056,10 +1055,9 @@ impl History {
             settlement.cursor <= self.feed.len() as u64,
             "the cursor is ahead of the feed"
         );
-        let settled_at = self.clock();
         let disk = &mut self.disk;
         disk.cursor = settlement.cursor;
-        disk.settled_at = Some(settled_at);
+        disk.settled_at = Some(settlement.at);
         for waiting in &settlement.waiting {
             disk.waiting.insert(waiting.seq, waiting.clone());
             disk.dead.remove(&waiting.seq);

@@ -444,6 +444,7 @@ async fn what_is_settled_comes_back_after_a_restart() {
     // A cursor never goes back.
     scene.store.settle(settlement(1)).await.unwrap();
     let mut second = settlement(6);
+    second.at = at(77);
     second.waiting = vec![waiting(3, 2)];
     second.delivered = vec![2];
     second.dead = vec![4];
@@ -456,7 +457,7 @@ async fn what_is_settled_comes_back_after_a_restart() {
 
     let scene = scene.reopened().await;
     let progress = scene.store.progress("crm").await.unwrap();
-    assert_eq!(progress.cursor, 6);
+    assert_eq!((progress.cursor, progress.settled_at), (6, Some(at(77))));
     let event = scene.store.fetch(&[3]).await.unwrap().remove(0);
     assert_eq!(progress.waiting[0].kept_at, event.kept_at, "as old as its event");
     assert_eq!(owed(&progress), [waiting(3, 2)]);

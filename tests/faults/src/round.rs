@@ -46,7 +46,7 @@ const CHANGES: [(&str, &str); 2] = [
 ];
 /// How far clocks jump.
 const CLOCK_MAX_SECONDS: u64 = 6 * 60 * 60;
-/// After the last jump, so that everything that waits for a time is due.
+/// Forward at last, however far back it was set before: what waits for a pause is due then, and nothing waits for longer.
 const CLOCK_REST_SECONDS: i64 = 600;
 
 /// What every round needs.
@@ -221,7 +221,6 @@ struct Round {
     subscribers: Arc<Vec<Subscriber>>,
     addresses: Arc<watch::Sender<Option<Addresses>>>,
     clock_seconds: i64,
-    clock_most: i64,
     /// A sync was made to fail in the life of the gateway that runs.
     had_failed_syncs: bool,
     record: Record,
@@ -269,7 +268,6 @@ impl Round {
             subscribers: Arc::new(subscribers),
             addresses: Arc::new(addresses),
             clock_seconds: 0,
-            clock_most: 0,
             had_failed_syncs: false,
             record: Record::default(),
             report: Report {
@@ -413,7 +411,6 @@ impl Round {
 
     fn set_clock(&mut self, seconds: i64) -> Result<()> {
         self.clock_seconds = seconds;
-        self.clock_most = self.clock_most.max(seconds);
         self.tell(&format!("the clock is {seconds} s off"));
         Ok(self.disk.clock(seconds)?)
     }
@@ -525,7 +522,7 @@ impl Round {
     async fn settle(&mut self, senders: &mut JoinSet<()>) -> Result<()> {
         self.tell("all is well from here on");
         self.disk.slow_syncs(Duration::ZERO)?;
-        self.set_clock(self.clock_most + CLOCK_REST_SECONDS)?;
+        self.set_clock(self.clock_seconds + CLOCK_REST_SECONDS)?;
         self.had_failed_syncs = false;
         fs::write(&self.starter.config, &self.configuration)?;
         for subscriber in self.subscribers.iter() {

@@ -268,7 +268,7 @@ pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -
     let subscriber = subscriber(connection, &it.subscriber, it.cursor)?;
     connection
         .prepare_cached("UPDATE subscriber SET cursor = max(cursor, ?2), settled_at_us = ?3 WHERE id = ?1")?
-        .execute(params![subscriber, it.cursor, us(now)])?;
+        .execute(params![subscriber, it.cursor, us(it.at)])?;
 
     let mut wait = connection.prepare_cached(
         "INSERT INTO waiting (seq, subscriber, attempts, due_at_us) VALUES (?, ?, ?, ?)
