@@ -37,6 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     clock, config,
     event::EventId,
+    impatient::Impatient,
     inbound::{Change, Impossible, Inbound, Retried, What},
     outbound::{Outbound, Refused, Replayed},
     store::{DeliveryState, Health, Query, Store, Whose},
@@ -49,6 +50,7 @@ const FORGET_GRACE: std::time::Duration = std::time::Duration::from_secs(20);
 /// Deliveries that one request puts back.
 const REPLAY_STEP: usize = 500;
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// More than operators and their tools have, and few enough to leave descriptors for providers.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
 
@@ -141,7 +143,7 @@ impl Admin {
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service);
+                    .serve_connection(TokioIo::new(Impatient::new(stream, ANSWER_TIMEOUT)), service);
                 tokio::select! {
                     () = stop.cancelled() => {}
                     _ = connection => {}

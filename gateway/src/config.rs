@@ -70,10 +70,12 @@ pub struct Server {
     pub header_timeout: Duration,
     /// From the end of the head to the end of the body.
     pub body_timeout: Duration,
+    /// How long the sender may take to take what it is sent.
+    pub answer_timeout: Duration,
     /// How long a connection may be silent between requests.
     pub idle_timeout: Duration,
     pub connections_max: usize,
-    /// Memory for the bodies of all webhooks that are being received and kept.
+    /// Memory for all webhooks that are being received and kept.
     pub in_hand_bytes_max: usize,
     /// How long a stop waits for what is in hand.
     pub grace: Duration,
@@ -90,6 +92,7 @@ impl Default for Server {
             headers_max: 100,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(15),
+            answer_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
             connections_max: 4096,
             in_hand_bytes_max: 128 << 20,

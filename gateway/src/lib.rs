@@ -33,6 +33,8 @@ pub mod cli;
 mod descriptors;
 // The only door to now, sleep and chance.
 pub mod clock;
+// Sockets that do not wait for ever for a peer that takes nothing.
+mod impatient;
 // Strikes secrets out of what goes on record.
 mod redaction;
 // The providers' side, for `demo` and `send`.

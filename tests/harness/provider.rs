@@ -4,7 +4,7 @@ use hyper::HeaderMap;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use crate::wait::PATIENCE;
@@ -168,6 +168,18 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("somebody listens");
         stream.set_nodelay(true).expect("it is a TCP socket");
+        Self { stream }
+    }
+
+    /// One whose side of the kernel has room for little that nobody reads.
+    ///
+    /// # Panics
+    ///
+    /// When nobody listens.
+    pub async fn open_narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket can be made");
+        socket.set_recv_buffer_size(4096).expect("it is a TCP socket");
+        let stream = socket.connect(address).await.expect("somebody listens");
         Self { stream }
     }
 

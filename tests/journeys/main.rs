@@ -13,6 +13,7 @@ mod duplicates;
 mod durable;
 mod erase;
 mod filters;
+mod floods;
 mod hang_up;
 mod order;
 mod privacy;

@@ -3,6 +3,7 @@
 use std::{fs, sync::Arc};
 
 use harness::{Setup, Subscriber, WHSEC};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{RootCertStore, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
 use serde_json::{Value, json};
 use tokio::{
@@ -152,25 +153,28 @@ async fn private_addresses_are_not_dialled_where_only_public_ones_are_wanted() {
     assert!(subscriber.deliveries().is_empty());
 }
 
-/// Answers 204 to one who shows a certificate of this authority.
-async fn mutual_tls(
-    server: &rcgen::CertifiedKey<rcgen::KeyPair>,
-    client: &rcgen::CertifiedKey<rcgen::KeyPair>,
+/// A server of TLS with this certificate that answers 204, if need be only to one who shows a certificate of `clients`.
+async fn tls_server(
+    certificate: &rcgen::Certificate,
+    key: &rcgen::KeyPair,
+    clients: Option<&rcgen::Certificate>,
     tasks: &mut JoinSet<()>,
 ) -> u16 {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(client.cert.der().clone()).unwrap();
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .unwrap();
-    let key = PrivateKeyDer::try_from(server.signing_key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![server.cert.der().clone()], key)
         .unwrap();
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            config.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -196,7 +200,7 @@ async fn a_subscriber_with_an_authority_of_its_own_and_a_certificate_of_ours() {
     let make = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (server, client) = (make(), make());
     let mut tasks = JoinSet::new();
-    let port = mutual_tls(&server, &client, &mut tasks).await;
+    let port = tls_server(&server.cert, &server.signing_key, Some(&client.cert), &mut tasks).await;
     let setup = Setup::new().route("magpipe");
     for (name, text) in [
         ("ca.pem", server.cert.pem()),
@@ -222,4 +226,54 @@ async fn a_subscriber_with_an_authority_of_its_own_and_a_certificate_of_ours() {
     assert_eq!(outcome("both").await, "delivered");
     assert_ne!(outcome("no-certificate").await, "delivered");
     assert_eq!(outcome("no-authority").await, "tls");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_prove_its_name_gets_nothing() {
+    let mut authority = CertificateParams::default();
+    authority.distinguished_name.push(DnType::CommonName, "an authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let ca = authority.self_signed(&key).unwrap();
+    let authority = Issuer::new(authority, key);
+    let server = |name: &str| CertificateParams::new([name.to_owned()]).unwrap();
+    let mut expired = server("localhost");
+    (expired.not_before, expired.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+    let mut early = server("localhost");
+    (early.not_before, early.not_after) = (date_time_ymd(4000, 1, 1), date_time_ymd(4001, 1, 1));
+
+    let mut setup = Setup::new().route("magpipe");
+    fs::write(setup.directory().join("ca.pem"), ca.pem()).unwrap();
+    let mut tasks = JoinSet::new();
+    let key = KeyPair::generate().unwrap();
+    for (name, params, is_of_authority) in [
+        ("right", server("localhost"), true),
+        ("of-another", server("elsewhere.example"), true),
+        ("expired", expired, true),
+        ("early", early, true),
+        ("self-signed", server("localhost"), false),
+    ] {
+        let certificate = match is_of_authority {
+            true => params.signed_by(&key, &authority).unwrap(),
+            false => params.self_signed(&key).unwrap(),
+        };
+        let port = tls_server(&certificate, &key, None, &mut tasks).await;
+        let url = format!("https://localhost:{port}/");
+        setup = setup.subscriber_at(name, &url, "schedule = [\"0s\"]\ntls = { ca = \"ca.pem\" }");
+    }
+    let gateway = setup.start().await;
+    let id = gateway
+        .accept(&gateway.signed("magpipe", "application/json", call("a")))
+        .await;
+    for (name, outcome, why) in [
+        ("right", "delivered", ""),
+        ("of-another", "tls", "not valid for name"),
+        ("expired", "tls", "expired"),
+        ("early", "tls", "not valid yet"),
+        ("self-signed", "tls", "UnknownIssuer"),
+    ] {
+        let attempt = gateway.attempts(&id, name, 1).await.remove(0);
+        assert_eq!(attempt["outcome"], outcome, "{name}: {attempt}");
+        assert!(attempt["response"].as_str().unwrap().contains(why), "{name}: {attempt}");
+    }
 }

@@ -232,6 +232,7 @@ fn server(t: &mut Table<'_>, around: &Surroundings<'_>) -> Server {
         headers_max: t.integer("max_headers", 10..=1000, default.headers_max),
         header_timeout: t.duration("header_timeout", 100 * MS..=5 * MINUTE, default.header_timeout),
         body_timeout: t.duration("body_timeout", 100 * MS..=5 * MINUTE, default.body_timeout),
+        answer_timeout: t.duration("answer_timeout", 100 * MS..=5 * MINUTE, default.answer_timeout),
         idle_timeout: t.duration("idle_timeout", SECOND..=HOUR, default.idle_timeout),
         connections_max: t.integer("max_connections", 1..=1_000_000, default.connections_max),
         in_hand_bytes_max: t.size("max_in_hand", MIB..=64 * 1024 * MIB, default.in_hand_bytes_max),

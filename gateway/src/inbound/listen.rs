@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Inbound;
-use crate::{clock, config};
+use crate::{clock, config, impatient::Impatient};
 
 mod linger;
 mod pace;
@@ -141,7 +141,12 @@ impl Listener {
             let watcher = graceful.watcher();
             let (inbound, server) = (Arc::clone(&inbound), Arc::clone(&server));
             let tls = self.tls.as_ref().map(|tls| tls.borrow().clone());
-            let (idle, head) = (self.bounds.idle_timeout, self.bounds.header_timeout);
+            let config::Server {
+                idle_timeout: idle,
+                header_timeout: head,
+                answer_timeout: answer,
+                ..
+            } = self.bounds;
             connections.spawn(async move {
                 let _place = place;
                 // Answers are small and somebody waits for each.
@@ -149,12 +154,12 @@ impl Listener {
                 let pace = Arc::new(Pace::default());
                 match tls {
                     None => {
-                        let socket = Paced::new(stream, Arc::clone(&pace), idle, head);
+                        let socket = Paced::new(Impatient::new(stream, answer), Arc::clone(&pace), idle, head);
                         serve(&server, socket, pace, inbound, peer, watcher).await;
                     }
                     Some(tls) => match tokio::time::timeout(head, tls.accept(stream)).await {
                         Ok(Ok(stream)) => {
-                            let socket = Paced::new(stream, Arc::clone(&pace), idle, head);
+                            let socket = Paced::new(Impatient::new(stream, answer), Arc::clone(&pace), idle, head);
                             serve(&server, socket, pace, inbound, peer, watcher).await;
                         }
                         Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS session"),

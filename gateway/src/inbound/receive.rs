@@ -22,15 +22,23 @@ use crate::{
 
 /// Fields of a form or a query.
 const PAIRS_MAX: usize = 1_000;
-/// What a request costs beside its body.
+/// What a request costs beside its head and its body, and a header beside its name and value.
 const OVERHEAD_BYTES: usize = 4 << 10;
-/// How long a request may wait for others to be done.
+const HEADER_OVERHEAD_BYTES: usize = 128;
+/// How long a request may wait for others to be done …
 const PATIENCE: Duration = Duration::from_secs(2);
+/// … and how many may: nothing counts their heads meanwhile.
+const PATIENT_MAX: usize = 256;
+/// How long after a head the body comes that was sent with it. Nothing counts the head meanwhile …
+const MOMENT: Duration = Duration::from_millis(250);
+/// … so that larger ones have none.
+const USUAL_HEAD_BYTES: usize = 8 << 10;
 
 /// Bounds the memory of all webhooks between their head and their answer.
 ///
-/// What is announced takes nothing: a webhook holds memory for what has come of it. Those that come in pieces may hold
-/// half of it all together until they are complete, so that senders who stop half-way leave room for those who do not.
+/// What is announced takes nothing: a webhook holds memory for what has come of it, its head included. Those that come in
+/// pieces may hold half of it all together until they are complete, so that senders who stop half-way leave room for those
+/// who do not.
 #[derive(Debug)]
 pub(super) struct InHand {
     all: Room,
@@ -51,6 +59,7 @@ struct Room {
     /// One permit a KiB.
     places: Arc<Semaphore>,
     count: usize,
+    patient: Semaphore,
 }
 
 impl Room {
@@ -59,6 +68,7 @@ impl Room {
         Self {
             places: Arc::new(Semaphore::new(count)),
             count,
+            patient: Semaphore::new(PATIENT_MAX),
         }
     }
 
@@ -66,23 +76,37 @@ impl Room {
     ///
     /// Of several that wait for each other the first gives up when its patience ends, and another has its turn.
     async fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Answer> {
+        if self.try_hold(held, bytes) {
+            return Ok(());
+        }
+        let _patient = self.patient.try_acquire().map_err(|_| Answer::Unavailable)?;
+        let more = Arc::clone(&self.places).acquire_many_owned(self.missing(held, bytes));
+        let more = tokio::time::timeout(PATIENCE, more).await;
+        add(held, more.ok().and_then(Result::ok).ok_or(Answer::Unavailable)?);
+        Ok(())
+    }
+
+    /// The same, where it need not wait; says whether it did.
+    fn try_hold(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> bool {
+        let more = Arc::clone(&self.places).try_acquire_many_owned(self.missing(held, bytes));
+        more.is_ok_and(|more| {
+            add(held, more);
+            true
+        })
+    }
+
+    fn missing(&self, held: &Option<OwnedSemaphorePermit>, bytes: usize) -> u32 {
         // One that is larger than everything waits for everything, and then has its turn.
         let wanted = bytes.div_ceil(1 << 10).min(self.count);
         let missing = wanted.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
-        let missing = u32::try_from(missing).map_err(|_| Answer::Unavailable)?;
-        let more = match Arc::clone(&self.places).try_acquire_many_owned(missing) {
-            Ok(more) => more,
-            Err(_) => {
-                let more = Arc::clone(&self.places).acquire_many_owned(missing);
-                let more = tokio::time::timeout(PATIENCE, more).await;
-                more.ok().and_then(Result::ok).ok_or(Answer::Unavailable)?
-            }
-        };
-        match held {
-            Some(held) => held.merge(more),
-            None => *held = Some(more),
-        }
-        Ok(())
+        u32::try_from(missing).unwrap_or(u32::MAX)
+    }
+}
+
+fn add(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
+    match held {
+        Some(held) => held.merge(more),
+        None => *held = Some(more),
     }
 }
 
@@ -120,7 +144,7 @@ pub(super) async fn receive(
         &media_type,
         !body.is_end_stream(),
     )?;
-    let read = read(body, route.body_bytes_max, in_hand);
+    let read = read(body, head_bytes(&parts), route.body_bytes_max, in_hand);
     let (body, place) = tokio::time::timeout(bounds.body_timeout, read)
         .await
         .map_err(|_| Answer::Timeout)??;
@@ -218,9 +242,22 @@ fn check_content(headers: &HeaderMap, accepted: &[String], media_type: &str, som
     }
 }
 
+/// What the head of a request and its handling take.
+fn head_bytes(parts: &Parts) -> usize {
+    let header =
+        |(name, value): (&HeaderName, &header::HeaderValue)| HEADER_OVERHEAD_BYTES + name.as_str().len() + value.len();
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    OVERHEAD_BYTES + target + parts.headers.iter().map(header).sum::<usize>()
+}
+
 /// Reads a body, with its share of what may be in hand. The share goes with the webhook until it is kept, so that a sender
 /// who hangs up makes room for nobody.
-async fn read(mut body: Incoming, max: usize, in_hand: &InHand) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
+async fn read(
+    mut body: Incoming,
+    head_bytes: usize,
+    max: usize,
+    in_hand: &InHand,
+) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
     let size = body.size_hint();
     if size.lower() > max as u64 {
         // Said before it is read, so that an honest sender of a huge body need not send it.
@@ -228,10 +265,26 @@ async fn read(mut body: Incoming, max: usize, in_hand: &InHand) -> Result<(Bytes
     }
     let expected = size.exact().map_or(max, |exact| usize::try_from(exact).unwrap_or(max));
     let (mut held, mut held_arriving) = (None, None);
-    in_hand.all.hold(&mut held, OVERHEAD_BYTES).await?;
+    let mut next = None;
+    // A head alone is half a webhook, too; but a body that comes with it waits for none of those who stop half-way.
+    if !body.is_end_stream() && !in_hand.arriving.try_hold(&mut held_arriving, head_bytes) {
+        let moment = if head_bytes > USUAL_HEAD_BYTES {
+            Duration::ZERO
+        } else {
+            MOMENT
+        };
+        match tokio::time::timeout(moment, body.frame()).await {
+            Ok(frame) => next = Some(frame),
+            Err(_) => in_hand.arriving.hold(&mut held_arriving, head_bytes).await?,
+        }
+    }
+    in_hand.all.hold(&mut held, head_bytes).await?;
     // One piece stays as it is. Several become one: kept apart, each byte of a sender of single bytes would cost fifty.
     let (mut first, mut whole) = (Bytes::new(), Vec::new());
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = match next.take() {
+        Some(frame) => frame,
+        None => body.frame().await,
+    } {
         let Ok(piece) = frame.map_err(|_| Answer::BadRequest)?.into_data() else {
             continue;
         };
@@ -241,16 +294,16 @@ async fn read(mut body: Incoming, max: usize, in_hand: &InHand) -> Result<(Bytes
         }
         if first.is_empty() && whole.is_empty() {
             if !body.is_end_stream() {
-                in_hand.arriving.hold(&mut held_arriving, length).await?;
+                in_hand.arriving.hold(&mut held_arriving, head_bytes + length).await?;
             }
-            in_hand.all.hold(&mut held, OVERHEAD_BYTES + length).await?;
+            in_hand.all.hold(&mut held, head_bytes + length).await?;
             first = piece;
             continue;
         }
         if length > whole.capacity() {
             let capacity = (2 * length).min(expected).max(length);
-            in_hand.arriving.hold(&mut held_arriving, capacity).await?;
-            in_hand.all.hold(&mut held, OVERHEAD_BYTES + capacity).await?;
+            in_hand.arriving.hold(&mut held_arriving, head_bytes + capacity).await?;
+            in_hand.all.hold(&mut held, head_bytes + capacity).await?;
             whole.reserve_exact(capacity - whole.len());
             whole.extend_from_slice(&std::mem::take(&mut first));
         }

@@ -5,6 +5,7 @@
 //! are where many subscribers live, and allowed.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -33,6 +34,9 @@ pub enum Refused {
     #[error("private addresses are refused with public_only")]
     Private,
 }
+
+/// Which addresses may be dialled: [`check`] or [`check_public`].
+pub(super) type Check = fn(IpAddr) -> Result<(), Refused>;
 
 /// Says whether deliveries of a subscriber with `public_only` may go to this address.
 ///
@@ -161,7 +165,8 @@ pub(super) struct Resolver {
 
 #[derive(Debug)]
 struct Shared {
-    check: fn(IpAddr) -> Result<(), Refused>,
+    check: Check,
+    ask: fn(&str) -> io::Result<Vec<SocketAddr>>,
     turn: Arc<Semaphore>,
     recent: Mutex<Option<Recent>>,
 }
@@ -176,10 +181,17 @@ struct Recent {
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 impl Resolver {
-    pub(super) fn new(check: fn(IpAddr) -> Result<(), Refused>) -> Self {
+    pub(super) fn new(check: Check) -> Self {
+        // The port is set by the connector.
+        Self::asking(|name| Ok((name, 0).to_socket_addrs()?.collect()), check)
+    }
+
+    /// The same with another source of addresses than the system's.
+    pub(super) fn asking(ask: fn(&str) -> io::Result<Vec<SocketAddr>>, check: Check) -> Self {
         Self {
             shared: Arc::new(Shared {
                 check,
+                ask,
                 turn: Arc::new(Semaphore::new(1)),
                 recent: Mutex::new(None),
             }),
@@ -203,8 +215,7 @@ impl Shared {
 
     fn look_up(&self, name: &str) -> Result<Vec<SocketAddr>, Failed> {
         let (mut allowed, mut refused) = (Vec::new(), None);
-        // The port is set by the connector.
-        for address in (name, 0).to_socket_addrs()? {
+        for address in (self.ask)(name)? {
             match (self.check)(address.ip()) {
                 Ok(()) => allowed.push(address),
                 Err(reason) => refused = Some(reason),

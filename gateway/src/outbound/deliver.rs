@@ -15,7 +15,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, 
 use reqwest::{Certificate, Client, Identity, Request, Response, Url, redirect::Policy};
 
 use super::{
-    address::{self, Refused, Resolver},
+    address::{self, Check, Refused, Resolver},
     schedule,
     sign::Signed,
 };
@@ -170,9 +170,13 @@ impl Courier {
     ///
     /// When TLS cannot be set up, e.g. because the system has no root certificates, or a header cannot be sent.
     pub fn new(subscriber: &Subscriber) -> Result<Self, Error> {
+        Self::resolving(subscriber, Resolver::new)
+    }
+
+    fn resolving(subscriber: &Subscriber, resolver: fn(Check) -> Resolver) -> Result<Self, Error> {
         // An error means that the process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let check = match subscriber.public_only {
+        let check: Check = match subscriber.public_only {
             true => address::check_public,
             false => address::check,
         };
@@ -180,7 +184,7 @@ impl Courier {
             .redirect(Policy::none())
             .no_proxy()
             .referer(false)
-            .dns_resolver(Resolver::new(check))
+            .dns_resolver(resolver(check))
             .timeout(subscriber.timeout)
             .connect_timeout(subscriber.timeout.min(CONNECT_TIMEOUT_MAX))
             .pool_max_idle_per_host(subscriber.in_flight_max)
@@ -415,6 +419,8 @@ fn password(header: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
     use jiff::Timestamp;
 
     use super::{
@@ -598,6 +604,44 @@ mod tests {
             assert_eq!(attempted.outcome, failed(Reason::RefusedAddress, None, None), "{url}");
             assert!(attempted.response.contains("refused"), "{}", attempted.response);
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_checked_is_what_is_dialled() {
+        // Whoever rules the name has each question answered differently.
+        static ASKED: AtomicU8 = AtomicU8::new(0);
+        let rebinding = |check| {
+            Resolver::asking(
+                |_| {
+                    let asked = ASKED.fetch_add(1, Ordering::Relaxed);
+                    let addresses: &[[u8; 4]] = match asked {
+                        0 => &[[169, 254, 169, 254], [127, 0, 0, 1]],
+                        _ => &[[169, 254, 169, 254]],
+                    };
+                    Ok(addresses.iter().map(|address| (*address, 0).into()).collect())
+                },
+                check,
+            )
+        };
+        let server = Scripted::start(|_| Reply::status(204)).await;
+        let url = server.url.replace("127.0.0.1", "rebinding.example");
+        let subscriber = subscriber("crm", &url);
+        let signer = Signer::new(&subscriber.secrets, &subscriber.signature).unwrap();
+        let attempt = async |courier: &Courier| courier.deliver(signer.sign(&event(1, "a/1"), clock::now())).await;
+
+        // Of the first answer the address that is allowed is dialled, and nobody is asked between check and connection.
+        let attempted = attempt(&Courier::resolving(&subscriber, rebinding).unwrap()).await;
+        assert_eq!(
+            attempted.outcome,
+            Outcome::Delivered { status: 204 },
+            "{}",
+            attempted.response
+        );
+        assert_eq!((server.seen().len(), ASKED.load(Ordering::Relaxed)), (1, 1));
+
+        let attempted = attempt(&Courier::resolving(&subscriber, rebinding).unwrap()).await;
+        assert_eq!(attempted.outcome, failed(Reason::RefusedAddress, None, None));
+        assert_eq!((server.seen().len(), ASKED.load(Ordering::Relaxed)), (1, 2));
     }
 
     #[tokio::test]

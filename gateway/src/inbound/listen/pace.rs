@@ -111,6 +111,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
                     this.in_head = true;
                     this.deadline = Instant::now() + this.head;
                 }
+                // Frames of no request, one after the other, never let the alarm ring. What is only late has been read by then.
+                if some && Instant::now() > this.deadline + this.head {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -149,5 +153,37 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write_vectored(context, buffers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// Always has something to say.
+    struct Chatterbox;
+
+    impl AsyncRead for Chatterbox {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buffer.put_slice(&[0]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_never_pauses_has_no_more_time_than_who_does() {
+        let (idle, head) = (Duration::from_secs(60), Duration::from_millis(20));
+        let began = Instant::now();
+        let mut socket = Paced::new(Chatterbox, Arc::default(), idle, head);
+        let cut_off = loop {
+            if let Err(error) = socket.read_u8().await {
+                break error;
+            }
+            assert!(began.elapsed() < idle, "it is not cut off");
+        };
+        assert_eq!(cut_off.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() >= head);
     }
 }
