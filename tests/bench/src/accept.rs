@@ -26,7 +26,7 @@ struct Contender {
 
 pub(crate) async fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     let mut contenders = [
-        Contender::new(gateway::start(bench, "accept", &[]).await?),
+        Contender::new(gateway::start(bench, "accept", &[], "").await?),
         Contender::new(baseline(bench, "sqlite").await?),
         Contender::new(baseline(bench, "append").await?),
     ];

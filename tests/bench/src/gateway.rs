@@ -18,13 +18,14 @@ pub(crate) const SUBSCRIBER_KEY: &[u8; 24] = b"a subscriber's secret ..";
 /// How many deliveries to one subscriber are under way at once, by default. The bare relay does the same.
 pub(crate) const SUBSCRIBER_IN_FLIGHT: usize = 32;
 
-/// Starts a gateway that keeps its feed in a database `name` of its own and delivers everything to `subscribers`.
-pub(crate) async fn start(bench: &Bench, name: &str, subscribers: &[SocketAddr]) -> Result<Server> {
+/// Starts a gateway that keeps its feed in a database `name` of its own, with these further lines about it, and delivers
+/// everything to `subscribers`.
+pub(crate) async fn start(bench: &Bench, name: &str, subscribers: &[SocketAddr], store: &str) -> Result<Server> {
     let directory = bench.directory.path();
     let address = free_address()?;
     let file = directory.join(format!("{name}.toml"));
-    let store = directory.join(format!("{name}.db"));
-    fs::write(&file, configuration(address, &store.display().to_string(), subscribers))?;
+    let database = directory.join(format!("{name}.db")).display().to_string();
+    fs::write(&file, configuration(address, &database, store, subscribers))?;
 
     let mut command = Command::new(&bench.gateway);
     command.arg("serve").arg("--config").arg(&file);
@@ -43,7 +44,7 @@ pub(crate) async fn events(bench: &Bench, name: &str) -> Result<u64> {
     Ok(counts.events)
 }
 
-pub(crate) fn configuration(listen: SocketAddr, store: &str, subscribers: &[SocketAddr]) -> String {
+pub(crate) fn configuration(listen: SocketAddr, database: &str, store: &str, subscribers: &[SocketAddr]) -> String {
     let mut text = format!(
         r#"
 [server]
@@ -53,7 +54,8 @@ listen = "{listen}"
 listen = "127.0.0.1:0"
 
 [store]
-url = "sqlite:{store}"
+url = "sqlite:{database}"
+{store}
 
 [[route]]
 name = "magpipe"

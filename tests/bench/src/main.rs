@@ -5,7 +5,7 @@
 //! seconds apart, so that what else the machine does weighs on both sides alike.
 //!
 //! ```text
-//! options → accept, plugin, relay (each starts its servers, runs its rounds) → rows → one table
+//! options → accept, plugin, relay, burden (each starts its servers, runs its rounds) → rows → one table
 //! ```
 
 #![expect(
@@ -16,6 +16,7 @@
 
 mod accept;
 mod baseline;
+mod burden;
 mod gateway;
 mod load;
 mod machine;
@@ -81,6 +82,11 @@ enum Measurement {
     Plugin,
     /// From accept to delivered at one, three and ten subscribers, against a bare relay that keeps nothing.
     Relay,
+    /// The same to one subscriber with many events in the store and old webhooks being removed, against a gateway that has
+    /// just begun. Filling the store takes minutes, and 8 GiB of disk for a million events.
+    Stored,
+    /// The same to nine subscribers beside one that never answers, against a gateway with the nine alone.
+    Dead,
     /// One of the bare servers, as this program starts them.
     #[command(hide = true)]
     Baseline(baseline::Arguments),
@@ -97,6 +103,9 @@ struct Options {
     /// Connections that send; each waits for its answer before it sends again.
     #[arg(long, global = true, default_value_t = 64)]
     connections: usize,
+    /// Events in the store before `stored` begins.
+    #[arg(long, global = true, default_value_t = 1_000_000)]
+    stored: usize,
     /// Webhooks per second while latency is measured.
     #[arg(long, global = true, default_value_t = 200)]
     rate: u32,
@@ -153,6 +162,12 @@ fn run(measurement: &Measurement, options: &Options) -> Result<ExitCode> {
         }
         if matches!(measurement, Measurement::All | Measurement::Relay) {
             relay::measure(&bench, &mut table).await.context("relay")?;
+        }
+        if matches!(measurement, Measurement::All | Measurement::Dead) {
+            burden::dead(&bench, &mut table).await.context("dead")?;
+        }
+        if matches!(measurement, Measurement::All | Measurement::Stored) {
+            burden::stored(&bench, &mut table).await.context("stored")?;
         }
         anyhow::Ok(())
     })?;

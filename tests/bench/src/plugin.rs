@@ -77,7 +77,10 @@ struct Wasm {
 impl Wasm {
     async fn load(bench: &Bench) -> Result<Self> {
         let file = bench.directory.path().join("plugin.toml");
-        fs::write(&file, gateway::configuration(server::free_address()?, "unused.db", &[]))?;
+        fs::write(
+            &file,
+            gateway::configuration(server::free_address()?, "unused.db", "", &[]),
+        )?;
         let config = config::load(&file)?.config;
         let runtime = Runtime::new(&config.limits)?;
         let (plugins, problems) = runtime.load(&[]).await;

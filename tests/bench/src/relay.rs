@@ -19,9 +19,14 @@ const SUBSCRIBERS: [usize; 3] = [1, 3, 10];
 const LATENCY_SECONDS: u32 = 3;
 
 /// One server with its subscribers, and what its rounds gave.
-struct Contender {
-    server: Server,
+pub(crate) struct Contender {
+    pub(crate) server: Server,
     receivers: Receivers,
+    /// What it does after the last delivery is waited for, and counted as its own.
+    pub(crate) rests: bool,
+    /// Webhooks answered per second.
+    pub(crate) answered: Series,
+    /// Webhooks that reached every subscriber, per second.
     per_second: Series,
     cpu: Series,
     median_ms: Series,
@@ -31,7 +36,7 @@ struct Contender {
 pub(crate) async fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
     for subscribers in SUBSCRIBERS {
         let mut contenders = [
-            Contender::gateway(bench, subscribers).await?,
+            Contender::gateway(bench, &format!("relay-{subscribers}"), subscribers, &[], "").await?,
             Contender::baseline(bench, subscribers).await?,
         ];
         let count = bench.options.events.div_ceil(subscribers);
@@ -82,9 +87,18 @@ pub(crate) async fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
 }
 
 impl Contender {
-    async fn gateway(bench: &Bench, subscribers: usize) -> Result<Self> {
+    /// A gateway with so many subscribers that take everything, others that are waited for by nobody, and these lines of
+    /// configuration about its store.
+    pub(crate) async fn gateway(
+        bench: &Bench,
+        name: &str,
+        subscribers: usize,
+        others: &[SocketAddr],
+        store: &str,
+    ) -> Result<Self> {
         let receivers = Receivers::start(subscribers).await?;
-        let server = gateway::start(bench, &format!("relay-{subscribers}"), &receivers.addresses).await?;
+        let addresses = [&receivers.addresses, others].concat();
+        let server = gateway::start(bench, name, &addresses, store).await?;
         Ok(Self::new(server, receivers))
     }
 
@@ -118,6 +132,8 @@ impl Contender {
         Self {
             server,
             receivers,
+            rests: true,
+            answered: empty(),
             per_second: empty(),
             cpu: empty(),
             median_ms: empty(),
@@ -126,19 +142,28 @@ impl Contender {
     }
 
     /// As many as can be, until the last subscriber has the last one.
-    async fn throughput(&mut self, bench: &Bench, table: &mut Table, stock: &Arc<Stock>, counts: bool) -> Result<()> {
+    pub(crate) async fn throughput(
+        &mut self,
+        bench: &Bench,
+        table: &mut Table,
+        stock: &Arc<Stock>,
+        counts: bool,
+    ) -> Result<()> {
         let count = stock.requests.len();
         self.receivers.expect(stock.first, count);
         let (cpu, others) = (self.server.cpu()?, Others::watch(Some(self.server.process))?);
         let begun = Instant::now();
-        load::flood(self.server.address, stock, bench.options.connections).await?;
+        let sent = load::flood(self.server.address, stock, bench.options.connections).await?;
         let arrivals = self.receivers.all().await?;
         let others = others.cores()?;
-        self.server.rest().await?;
+        if self.rests {
+            self.server.rest().await?;
+        }
         let cpu = self.server.cpu()? - cpu;
 
         let last = arrivals.into_iter().max().unwrap_or(begun);
         if counts {
+            self.answered.push(count as f64 / sent.took.as_secs_f64());
             self.per_second.push(count as f64 / (last - begun).as_secs_f64());
             self.cpu.push(cpu.as_secs_f64() * 1e6 / count as f64);
             table.others.push(others);
@@ -164,7 +189,7 @@ impl Contender {
         Ok(())
     }
 
-    fn side(&self) -> Result<Side> {
+    pub(crate) fn side(&self) -> Result<Side> {
         Ok(Side {
             figures: self.per_second.clone(),
             cpu: Some(self.cpu.clone()),
