@@ -20,12 +20,37 @@ pub fn callfeed_bin() -> &'static Path {
 }
 
 fn build() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests stand inside the workspace");
-    let this = std::env::current_exe().expect("a running test has a file");
-    // <target>/<profile>/deps/<test>-<hash>
-    let profile_dir = this.ancestors().nth(2).expect("a test lies in deps/ of its profile");
+    let profile_dir = build_package("callfeed");
+    // A link of its own: several checkouts may share a target folder, and a build of another one replaces the file.
+    let mut checkout = DefaultHasher::new();
+    env!("CARGO_MANIFEST_DIR").hash(&mut checkout);
+    let directory = profile_dir.join(format!("under-test/{:016x}", checkout.finish()));
+    fs::create_dir_all(&directory).expect("the target folder can be written to");
+    let (link, fresh) = (
+        directory.join("callfeed"),
+        directory.join(std::process::id().to_string()),
+    );
+    fs::hard_link(profile_dir.join("callfeed"), &fresh).expect("the binary can be linked to");
+    fs::rename(&fresh, &link).expect("a link can be renamed");
+    // Renaming one link onto another of the same file leaves both.
+    drop(fs::remove_file(&fresh));
+    link
+}
+
+/// Builds a package of the workspace, in the profile and the target folder of this very program, and returns the directory
+/// where its files are.
+///
+/// # Panics
+///
+/// When it does not build.
+pub fn build_package(package: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("a running program has a file");
+    // <target>/<profile>/<program>, or <target>/<profile>/deps/<test>-<hash>
+    let profile_dir = this
+        .ancestors()
+        .skip(1)
+        .find(|directory| directory.file_name() != Some(OsStr::new("deps")))
+        .expect("a program lies in the folder of its profile");
     let target_dir = profile_dir.parent().expect("the profile lies in the target folder");
     let profile = match profile_dir.file_name().and_then(OsStr::to_str) {
         Some("debug") | None => "dev",
@@ -33,10 +58,11 @@ fn build() -> PathBuf {
     };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .current_dir(workspace)
-        .args(["build", "--quiet", "--package", "callfeed", "--profile", profile]);
-    cargo.arg("--target-dir").arg(target_dir);
-    // What cargo told this test about the tests' own package would make it build again what it has.
+        .args(["build", "--quiet", "--package", package, "--profile", profile])
+        .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
+        .arg("--target-dir")
+        .arg(target_dir);
+    // What cargo told this program about its own package would make it build again what it has.
     for (name, _) in std::env::vars_os() {
         let of_this_package = [
             "CARGO_PKG_",
@@ -53,22 +79,8 @@ fn build() -> PathBuf {
         }
     }
     let status = cargo.stdin(Stdio::null()).status().expect("cargo runs");
-    assert!(status.success(), "callfeed did not build; above says why");
-
-    // A link of its own: several checkouts may share a target folder, and a build of another one replaces the file.
-    let mut checkout = DefaultHasher::new();
-    workspace.hash(&mut checkout);
-    let directory = profile_dir.join(format!("under-test/{:016x}", checkout.finish()));
-    fs::create_dir_all(&directory).expect("the target folder can be written to");
-    let (link, fresh) = (
-        directory.join("callfeed"),
-        directory.join(std::process::id().to_string()),
-    );
-    fs::hard_link(profile_dir.join("callfeed"), &fresh).expect("the binary can be linked to");
-    fs::rename(&fresh, &link).expect("a link can be renamed");
-    // Renaming one link onto another of the same file leaves both.
-    drop(fs::remove_file(&fresh));
-    link
+    assert!(status.success(), "{package} did not build; above says why");
+    profile_dir.to_owned()
 }
 
 /// The commands besides `serve`.

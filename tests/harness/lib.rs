@@ -16,7 +16,7 @@ mod subscriber;
 /// Waiting for what can be observed.
 mod wait;
 
-pub use binary::{Callfeed, Output, callfeed_bin};
+pub use binary::{Callfeed, Output, build_package, callfeed_bin};
 pub use gateway::{Gateway, LogLine, Start};
 pub use provider::{Answer, Connection, Webhook, client, http2_client, tls_client};
 pub use setup::{Setup, provider_secret};
