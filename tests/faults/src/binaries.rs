@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use callfeed_tests::build_package;
+use harness::build_package;
 
 /// The gateway under test and what is preloaded into it.
 #[derive(Debug, Clone)]
