@@ -24,6 +24,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -39,7 +40,7 @@ use crate::{
     event::EventId,
     impatient::Impatient,
     inbound::{Change, Impossible, Inbound, Retried, What},
-    outbound::{Outbound, Refused, Replayed},
+    outbound::{Outbound, Refused, Replayed, Seen, Standing, State},
     store::{DeliveryState, Health, Query, Store, Whose},
 };
 
@@ -186,7 +187,21 @@ impl Admin {
                     Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n"),
                 }
             }
-            _ => plain(StatusCode::NOT_FOUND, "callfeed admin: /healthz /readyz /metrics\n"),
+            "/subscribers" => match self.refuse(request) {
+                Some(refused) => refused,
+                None => self.subscribers().await,
+            },
+            _ => plain(
+                StatusCode::NOT_FOUND,
+                "callfeed admin: /healthz /readyz /metrics /subscribers\n",
+            ),
+        }
+    }
+
+    async fn subscribers(&self) -> Response<Full<Bytes>> {
+        match self.outbound.standings().await {
+            Ok(standings) => json(&standings.iter().map(standing).collect()),
+            Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         }
     }
 
@@ -337,6 +352,31 @@ fn names_this_machine(host: Option<&HeaderValue>) -> bool {
     authority.is_some_and(|authority| {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    })
+}
+
+fn standing(standing: &Standing) -> Value {
+    let reason = match &standing.state {
+        State::Stopped(stopped) => Some(&stopped.reason),
+        State::Up | State::Down { since: _ } => None,
+    };
+    let time = |at: Option<Timestamp>| at.map(|at| format!("{at:.0}"));
+    let Seen {
+        cursor,
+        lag,
+        waiting,
+        in_flight,
+        down_since: _,
+        last_delivered,
+        last_failed,
+    } = standing.progress;
+    json!({
+        "name": standing.name, "url": standing.url, "state": standing.state.as_str(),
+        "since": time(standing.state.since()), "reason": reason, "cursor": cursor, "lag": lag, "waiting": waiting,
+        "in_flight": in_flight, "dead": standing.dead, "last_delivered_at": time(last_delivered),
+        "last_failed_at": time(last_failed.map(|failed| failed.at)),
+        "last_failure": last_failed.map(|failed| failed.outcome),
+        "last_status": last_failed.and_then(|failed| failed.status),
     })
 }
 

@@ -26,6 +26,7 @@ mod running;
 mod secret;
 mod send;
 mod serve;
+mod subscribers;
 mod table;
 
 use running::Running;
@@ -62,6 +63,8 @@ enum Command {
     Events(events::Args),
     /// List deliveries, show every attempt of one event, deliver it once more, or go on with a stopped subscriber.
     Deliveries(deliveries::Args),
+    /// Show how each subscriber stands.
+    Subscribers(subscribers::Args),
     /// List, show or retry authentic webhooks that could not become events.
     Quarantine(quarantine::Args),
     /// Run a corrected plugin over history: show what it says differently, and add corrections to the feed.
@@ -145,6 +148,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Send(args) => send::run(args).await,
         Command::Events(args) => events::run(args).await,
         Command::Deliveries(args) => deliveries::run(args).await,
+        Command::Subscribers(args) => subscribers::run(args).await,
         Command::Quarantine(args) => quarantine::run(args).await,
         Command::Renormalize(args) => renormalize::run(args).await,
         Command::Erase(args) => erase::run(args).await,

@@ -35,11 +35,13 @@ pub mod schedule;
 pub mod sign;
 #[cfg(test)]
 mod simulation;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 pub use metrics::Metrics;
 pub use operate::{Refused, Replayed};
+pub use standing::{Failed, Seen, Standing, State};
 
 /// How long a stop waits for the last records once no attempt is under way any more.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
@@ -139,10 +141,7 @@ impl Outbound {
     /// As for [`Outbound::start`]. Nothing is forgotten then.
     pub async fn forget_events(&self, grace: Duration) -> Result<(), Error> {
         let _turn = self.changing.lock().await;
-        let followers: Vec<Arc<Follower>> = {
-            let following = self.following.read().unwrap_or_else(PoisonError::into_inner);
-            following.values().map(|it| Arc::clone(&it.follower)).collect()
-        };
+        let followers = self.followers();
         let Some(keep_events) = followers.first().map(|follower| follower.keep_events) else {
             return Ok(());
         };
@@ -176,7 +175,7 @@ impl Outbound {
                 subscriber: name.clone(),
                 source,
             })?;
-            let progress = match known {
+            let progress = match &known {
                 // It moves on until its loop ends, and is asked for then.
                 Some(_) => None,
                 None => Some(
@@ -192,7 +191,10 @@ impl Outbound {
             if let Some(stopped) = progress.as_ref().and_then(|progress| progress.stopped.as_ref()) {
                 warn!(subscriber = name, since = %stopped.at, reason = stopped.reason, "subscriber is stopped");
             }
+            // What was seen of one that changed is remembered.
+            let board = known.map(|known| Arc::clone(&known.board)).unwrap_or_default();
             let follower = Follower {
+                board,
                 censor: Censor::new(&subscriber.privacy),
                 subscriber,
                 keep_events,
@@ -228,6 +230,11 @@ impl Outbound {
         }
         info!(subscribers = count, "delivering");
         Ok(())
+    }
+
+    fn followers(&self) -> Vec<Arc<Follower>> {
+        let following = self.following.read().unwrap_or_else(PoisonError::into_inner);
+        following.values().map(|it| Arc::clone(&it.follower)).collect()
     }
 
     fn follower(&self, subscriber: &str) -> Option<Arc<Follower>> {

@@ -7,6 +7,11 @@ use std::{borrow::Cow, fmt, ops::Range};
 /// What stands where a secret stood.
 pub(crate) const STRUCK_OUT: &str = "•••";
 
+/// A URL without its user and query, where tokens are.
+pub(crate) fn shown_url(url: &reqwest::Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
 /// Texts that must not get on record. Prints nothing.
 pub(crate) struct Redaction {
     secrets: Vec<String>,
@@ -121,6 +126,16 @@ mod tests {
 
     fn redaction(secrets: &[&str]) -> Redaction {
         Redaction::new(secrets.iter().map(|secret| (*secret).to_owned()))
+    }
+
+    #[test]
+    fn urls_are_shown_without_their_tokens() {
+        let shown = |url: &str| shown_url(&url.parse().unwrap());
+        assert_eq!(
+            shown("https://me:hunter2@crm.example.com:8443/calls?key=hunter2"),
+            "https://crm.example.com:8443/calls"
+        );
+        assert_eq!(shown("http://127.0.0.1"), "http://127.0.0.1/");
     }
 
     #[test]

@@ -34,6 +34,7 @@ async fn without_the_token_only_health_is_told() {
     }
     let guarded = [
         (Method::GET, "/metrics"),
+        (Method::GET, "/subscribers"),
         (Method::POST, "/reload"),
         (Method::POST, "/erase?number=%2B33123456789"),
         (Method::POST, "/subscribers/crm/resume"),

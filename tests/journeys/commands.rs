@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, fs};
 
-use harness::{Callfeed, Reply, Setup, Subscriber, WHSEC};
+use harness::{Callfeed, Reply, Setup, Subscriber, WHSEC, eventually};
+use serde_json::Value;
 
 #[tokio::test]
 async fn help_for_everything() {
@@ -48,6 +49,7 @@ async fn help_for_everything() {
         "events list",
         "events show",
         "deliveries show",
+        "subscribers",
         "quarantine list",
         "secret new",
     ] {
@@ -405,4 +407,79 @@ async fn the_demo_shows_every_provider_and_ends_well() {
         "{table}"
     );
     assert_eq!(table.matches("verified\n").count(), arrivals.len(), "{table}");
+}
+
+#[tokio::test]
+async fn subscribers_and_how_they_stand() {
+    let (well, gone) = (Subscriber::start().await, Subscriber::start().await);
+    gone.script([Reply::status(204), Reply::status(410)]);
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber("well", &well)
+        .subscriber("gone", &gone)
+        // Nobody listens there.
+        .subscriber_at("away", "http://127.0.0.1:1/events?token=hunter2", "schedule = [\"0s\"]")
+        .start()
+        .await;
+    for _ in 0..20 {
+        gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    }
+    let admin = format!("http://{}", gateway.admin());
+    let look = async || {
+        gateway
+            .run(&["subscribers", "--json", "--admin", &admin])
+            .await
+            .json_lines()
+    };
+    let stand = eventually("all of them as they are", async || {
+        let stand = look().await;
+        let is_so = stand[0]["state"] == "down" && stand[1]["state"] == "stopped" && stand[2]["cursor"] == 20;
+        (is_so && stand[0]["dead"].as_u64() >= Some(10)).then_some(stand)
+    })
+    .await;
+    let [away, gone_one, well_one] = &stand[..] else {
+        panic!("{stand:?}")
+    };
+    assert_eq!(
+        (&away["name"], &away["url"]),
+        (&"away".into(), &"http://127.0.0.1:1/events".into())
+    );
+    assert_eq!(
+        (&away["last_failure"], &away["last_delivered_at"]),
+        (&"connect".into(), &Value::Null)
+    );
+    assert!(away["since"].is_string());
+    assert_eq!(
+        (&gone_one["last_failure"], &gone_one["last_status"]),
+        (&"gone".into(), &410.into())
+    );
+    assert!(
+        gone_one["lag"].as_u64() > Some(0) && gone_one["last_delivered_at"].is_string(),
+        "{gone_one}"
+    );
+    assert_eq!((&well_one["state"], &well_one["cursor"]), (&"up".into(), &20.into()));
+    assert_eq!(
+        (&well_one["waiting"], &well_one["dead"], &well_one["since"]),
+        (&0.into(), &0.into(), &Value::Null)
+    );
+
+    let table = gateway.run(&["subscribers", "--admin", &admin]).await.success();
+    assert!(!table.contains("hunter2"), "{table}");
+    let hint = "gone is stopped: the subscriber answered 410 Gone; `callfeed deliveries resume gone` goes on with it";
+    assert!(table.contains(hint), "{table}");
+    assert_eq!(
+        table.lines().filter(|line| line.contains("http://127.0.0.1:")).count(),
+        3,
+        "{table}"
+    );
+
+    gateway
+        .run(&["deliveries", "resume", "gone", "--admin", &admin])
+        .await
+        .success();
+    gone.wait_for(21).await;
+    eventually("it is up again", async || {
+        (look().await[1]["state"] == "up").then_some(())
+    })
+    .await;
 }

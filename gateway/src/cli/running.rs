@@ -57,8 +57,12 @@ pub(super) struct Reached {
 impl Reached {
     /// The answer, where the gateway did what it was asked.
     pub(super) async fn post(&self, path: &str) -> anyhow::Result<String> {
+        self.ask(reqwest::Method::POST, path).await
+    }
+
+    async fn ask(&self, method: reqwest::Method, path: &str) -> anyhow::Result<String> {
         let url = self.base.join(path)?;
-        let mut request = self.client.post(url.clone());
+        let mut request = self.client.request(method, url.clone());
         if let Some(token) = &self.token {
             request = request.bearer_auth(String::from_utf8_lossy(token.expose()));
         }
@@ -74,7 +78,15 @@ impl Reached {
 
     /// The same, for an answer that is JSON.
     pub(super) async fn post_json(&self, path: &str) -> anyhow::Result<Value> {
-        let text = self.post(path).await?;
-        serde_json::from_str(&text).context("the gateway's answer is not JSON; is it another version?")
+        parse(&self.post(path).await?)
     }
+
+    /// What the gateway tells, as JSON.
+    pub(super) async fn get_json(&self, path: &str) -> anyhow::Result<Value> {
+        parse(&self.ask(reqwest::Method::GET, path).await?)
+    }
+}
+
+fn parse(text: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(text).context("the gateway's answer is not JSON; is it another version?")
 }

@@ -15,6 +15,7 @@ use crate::{
         deliver::{Courier, Outcome},
         sign::Signer,
     },
+    redaction::shown_url,
     simulate,
 };
 
@@ -202,7 +203,7 @@ async fn deliver(args: &Args, mut subscriber: Subscriber) -> Result<(), Failure>
     let signed = Signer::new(&subscriber.secrets, &subscriber.signature)?.sign(&event, now);
     let attempted = Courier::new(&subscriber)?.deliver(signed).await;
     let (url, outcome, status) = (
-        shown(&subscriber.url),
+        shown_url(&subscriber.url),
         attempted.outcome.as_str(),
         attempted.outcome.status(),
     );
@@ -241,18 +242,13 @@ fn extra_headers(lines: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     lines.iter().map(split).collect()
 }
 
-/// A URL without its user and query, where tokens are.
-fn shown(url: &reqwest::Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path())
-}
-
 async fn post(outgoing: Outgoing, json: bool) -> Result<(), Failure> {
     let client = simulate::client(TIMEOUT)?;
     let mut request = client.post(outgoing.url.clone()).body(outgoing.body);
     for (name, value) in outgoing.headers {
         request = request.header(name, value);
     }
-    let url = shown(&outgoing.url);
+    let url = shown_url(&outgoing.url);
     let answer = request
         .send()
         .await
@@ -272,20 +268,5 @@ async fn post(outgoing: Outgoing, json: bool) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::Silent)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_shown_without_their_tokens() {
-        let shown = |url: &str| shown(&url.parse().unwrap());
-        assert_eq!(
-            shown("https://me:hunter2@crm.example.com:8443/calls?key=hunter2"),
-            "https://crm.example.com:8443/calls"
-        );
-        assert_eq!(shown("http://127.0.0.1"), "http://127.0.0.1/");
     }
 }

@@ -20,6 +20,7 @@ use super::{
     privacy::Censor,
     schedule::{NextStep, earlier},
     sign::Signer,
+    standing::{Board, Failed},
 };
 use crate::{
     clock,
@@ -47,6 +48,7 @@ pub(super) struct Follower {
     pub(super) signer: Signer,
     pub(super) courier: Courier,
     pub(super) meters: Meters,
+    pub(super) board: Arc<Board>,
     /// Begin nothing new.
     pub(super) stop: CancellationToken,
     /// Wait for nothing any more.
@@ -164,7 +166,7 @@ struct Loop {
     recording: Recording,
     /// The record has to be looked up.
     look_again: bool,
-    was_down: bool,
+    down_since: Option<Timestamp>,
     /// When to say again that it is down.
     say_down: Timestamp,
     /// Given up for their age, and not said yet.
@@ -204,7 +206,7 @@ impl Loop {
             reading: Reading::Ready,
             recording: Recording::Ready,
             look_again: false,
-            was_down: false,
+            down_since: None,
             say_down: Timestamp::MIN,
             expired: 0,
             say_expired: Timestamp::MIN,
@@ -298,7 +300,8 @@ impl Loop {
         let subscriber = self.with.name();
         let is_down = self.core.is_down();
         self.with.meters.breaker(is_down);
-        if is_down && (!self.was_down || self.say_down <= now) {
+        let was_down = self.down_since.is_some();
+        if is_down && (!was_down || self.say_down <= now) {
             self.say_down = after(now, SAY_AGAIN);
             let oldest = self.core.oldest().unwrap_or(now).min(now);
             warn!(
@@ -306,10 +309,17 @@ impl Loop {
                 oldest_undelivered = %format_args!("{:#}", now.duration_since(oldest)),
                 "subscriber is down: one attempt at a time, with pauses, until one gets through"
             );
-        } else if self.was_down && !is_down {
+        } else if was_down && !is_down {
             info!(subscriber, "subscriber is back");
         }
-        self.was_down = is_down;
+        self.down_since = is_down.then(|| self.down_since.unwrap_or(now));
+        let mut seen = self.with.board.write();
+        seen.cursor = self.core.cursor();
+        seen.lag = lag;
+        seen.waiting = self.core.waiting();
+        seen.in_flight = self.core.in_flight();
+        seen.down_since = self.down_since;
+        drop(seen);
         let expired = self.core.take_expired();
         self.with.meters.expired(expired);
         self.expired += expired;
@@ -449,6 +459,16 @@ impl Loop {
         let step = self.core.ended(due, began, attempted, now, clock::chance());
         self.with.meters.ended(step, took);
         let subscriber = self.with.name();
+        match step {
+            NextStep::Done => self.with.board.write().last_delivered = Some(now),
+            NextStep::Again(_) | NextStep::Dead | NextStep::Stop => {
+                self.with.board.write().last_failed = Some(Failed {
+                    at: now,
+                    outcome,
+                    status,
+                });
+            }
+        }
         match step {
             NextStep::Done => debug!(subscriber, seq, number, status, "delivered"),
             NextStep::Again(at) => debug!(subscriber, seq, number, outcome, status, again = %at, "failed to deliver"),
