@@ -121,17 +121,17 @@ async fn play_all(options: &Options, ground: &Ground, first: u64) -> Result<Exit
         println!("{total}");
     } else {
         println!(
-            "{played} rounds, {} kills ({} with a power cut), {} stops, {} full disks, {} failing syncs, {} clock \
-             jumps, {} reloads, {} ends by itself; {} webhooks sent, {} accepted, {} events, {} in quarantine; {} requests at subscribers, {} taken, \
+            "{played} rounds, {} kills, {} stops, {} ends by itself, {} power cuts after one of these; {} full disks, {} \
+             failing syncs, {} clock jumps, {} reloads; {} webhooks sent, {} accepted, {} events, {} in quarantine; {} requests at subscribers, {} taken, \
              {} given up on record; {}",
             total.kills,
-            total.power_cuts,
             total.terminations,
+            total.exits,
+            total.power_cuts,
             total.full_disks,
             total.failed_syncs,
             total.clock_jumps,
             total.reloads,
-            total.exits,
             total.sent,
             total.accepted,
             total.events,
@@ -158,13 +158,14 @@ fn tell(options: &Options, round: u64, report: &Report) {
         return;
     }
     println!(
-        "round {round} seed {}: {:.1} s, {} kills ({} with a power cut), {} stops, {} faults, {} of {} webhooks \
-         accepted, {} taken: {}",
+        "round {round} seed {}: {:.1} s, {} kills, {} stops, {} ends by itself, {} power cuts after one of these, {} \
+         faults, {} of {} webhooks accepted, {} taken: {}",
         report.seed,
         report.took.as_secs_f64(),
         report.kills,
-        report.power_cuts,
         report.terminations,
+        report.exits,
+        report.power_cuts,
         report.full_disks + report.failed_syncs + report.clock_jumps + report.reloads,
         report.accepted,
         report.sent,

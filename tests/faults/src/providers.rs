@@ -215,3 +215,72 @@ fn ids(body: &str) -> Vec<String> {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use harness::{Reply, Subscriber};
+
+    use super::*;
+
+    /// What is said of a webhook whose answers come from `gateway`, and how often it was posted.
+    async fn said_of_one(gateway: &Subscriber, providers: &Arc<Providers>) -> (usize, Vec<Violation>) {
+        let webhook = Webhook {
+            provider: "magpipe",
+            path: "/hooks/magpipe".to_owned(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+        };
+        let before = gateway.deliveries().len();
+        let client = simulate::client(TIMEOUT).unwrap();
+        // This one does not give up after a failure.
+        providers.insist(&client, webhook, &mut Chance::new(1)).await;
+        let said = std::mem::take(&mut *lock(&providers.violations));
+        (gateway.deliveries().len() - before, said)
+    }
+
+    #[tokio::test]
+    async fn an_answer_200_while_nothing_can_be_made_durable_is_noticed() {
+        let gateway = Subscriber::start().await;
+        let addresses = Addresses {
+            inbound: gateway.address(),
+            admin: gateway.address(),
+        };
+        let providers = Arc::new(Providers {
+            routes: Vec::new(),
+            gateway: watch::Sender::new(Some(addresses)).subscribe(),
+            stop: AtomicBool::new(false),
+            sent: Mutex::default(),
+            violations: Mutex::default(),
+            unsynced: AtomicU64::new(0),
+            pause: Duration::ZERO,
+        });
+        let accepts = || Reply::status(200).body(r#"{"accepted":[]}"#);
+        gateway.rule(move |_| accepts());
+        let unsynced = &providers.unsynced;
+
+        assert_eq!(said_of_one(&gateway, &providers).await, (1, vec![]));
+
+        unsynced.store(1, Ordering::SeqCst);
+        let violation = Violation::AnsweredWithoutSync { route: "magpipe" };
+        assert_eq!(said_of_one(&gateway, &providers).await, (1, vec![violation]));
+
+        // It may have been kept before, and only the answer failed.
+        gateway.script([Reply::status(503)]);
+        assert_eq!(said_of_one(&gateway, &providers).await, (2, vec![]));
+
+        // The fault ends, or ends and begins anew, before the answer; or it begins only then.
+        for (before, meanwhile) in [(1, 2), (1, 3), (2, 3)] {
+            unsynced.store(before, Ordering::SeqCst);
+            let of_gateway = Arc::clone(&providers);
+            gateway.rule(move |_| {
+                of_gateway.unsynced.store(meanwhile, Ordering::SeqCst);
+                accepts()
+            });
+            assert_eq!(
+                said_of_one(&gateway, &providers).await,
+                (1, vec![]),
+                "{before} {meanwhile}"
+            );
+        }
+    }
+}

@@ -64,7 +64,7 @@ pub struct Ground {
 pub struct Report {
     pub seed: u64,
     pub kills: u64,
-    /// Of the kills, those after which the disk lost what was not synced.
+    /// Ends of any kind after which the disk lost what was not synced.
     pub power_cuts: u64,
     pub terminations: u64,
     pub full_disks: u64,
