@@ -216,21 +216,31 @@ impl Connection {
         text
     }
 
+    /// Reads until these bytes have come, and returns all up to their end.
+    ///
+    /// # Panics
+    ///
+    /// When they never do.
+    pub async fn read_until(&mut self, end: &[u8]) -> Vec<u8> {
+        let mut read = Vec::new();
+        let reading = async {
+            while !read.ends_with(end) {
+                read.push(self.stream.read_u8().await.expect("more comes"));
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading)
+            .await
+            .expect("they come in time");
+        read
+    }
+
     /// Reads the status of the next answer, and its head.
     ///
     /// # Panics
     ///
     /// When none comes.
     pub async fn read_head(&mut self) -> (u16, String) {
-        let mut head = Vec::new();
-        let reading = async {
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(self.stream.read_u8().await.expect("an answer comes"));
-            }
-        };
-        tokio::time::timeout(PATIENCE, reading)
-            .await
-            .expect("an answer comes in time");
+        let head = self.read_until(b"\r\n\r\n").await;
         let head = String::from_utf8(head).expect("the head is text");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.expect("the answer has a status"), head)
