@@ -20,14 +20,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = gateway.parent().ok_or("the gateway stands inside its workspace")?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // Printing one of these switches off cargo's own watching, so everything a plugin is made of is listed.
-    for input in [
-        "plugins",
+    let plugins = PROVIDERS.map(|provider| format!("plugins/{provider}"));
+    for input in plugins.iter().map(String::as_str).chain([
+        "plugins/sdk",
         "schemas",
         "Cargo.toml",
         "Cargo.lock",
         "rust-toolchain.toml",
         "gateway/build.rs",
-    ] {
+    ]) {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     println!("cargo::rerun-if-env-changed=CALLFEED_PLUGINS_DIR");

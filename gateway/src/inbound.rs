@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     config,
     event::{EventId, RawWebhook},
-    plugin::{Fault, Proof, RejectionKind, Verdict},
+    plugin::{Assurance, Fault, Proof, RejectionKind, Verdict},
     store::{Mapped, Place, Reason, Receipt, Store, Submission},
     telemetry::one_line,
 };
@@ -171,7 +171,7 @@ impl Inbound {
                 (Answer::NotAuthentic, Taken::Rejected)
             }
             Verdict::Misconfigured(what) => {
-                route.report_fault("the route's secrets do not fit", &what);
+                route.report_fault("the route lacks what its plugin needs", &what);
                 (Answer::Unavailable, Taken::Failed)
             }
             Verdict::Busy => (Answer::Unavailable, Taken::Busy),
@@ -189,6 +189,12 @@ impl Inbound {
     ) -> (Answer, Taken) {
         proof.form().clone_into(&mut webhook.form);
         webhook.payload = proof.payload().map(str::to_owned);
+        // A token proves a webhook by being shown, and no reader of the record may be able to show it.
+        if proof.assurance() == Some(Assurance::Token)
+            && let Some(body) = route.grant.redact_body(&webhook.body)
+        {
+            webhook.body = body;
+        }
         route.note_form(proof);
         match self.store.keep(Submission { webhook, outcome }).await {
             Ok(Receipt::Events(places)) => {

@@ -4,6 +4,9 @@
 
 use std::{borrow::Cow, fmt, ops::Range};
 
+/// A shorter token protects nothing, and bodies are full of texts so short.
+const TOKEN_BYTES_MIN: usize = 8;
+
 /// What stands where a secret stood.
 pub(crate) const STRUCK_OUT: &str = "•••";
 
@@ -39,13 +42,13 @@ impl Redaction {
     pub(crate) fn strike_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.places(text) {
             places if places.is_empty() => Cow::Borrowed(text),
-            places => Cow::Owned(told(text, places, text.len())),
+            places => Cow::Owned(told_text(text, places, text.len())),
         }
     }
 
     /// So many bytes of a text, and nothing of a secret that lies across the end of them.
     pub(crate) fn beginning(&self, text: &str, bytes_max: usize) -> String {
-        let mut text = told(text, self.places(text), text.floor_char_boundary(bytes_max));
+        let mut text = told_text(text, self.places(text), text.floor_char_boundary(bytes_max));
         text.truncate(text.floor_char_boundary(bytes_max));
         text
     }
@@ -54,20 +57,32 @@ impl Redaction {
     pub(crate) fn strike_out_of_target<'t>(&self, target: &'t str) -> Cow<'t, str> {
         let mut places = self.places(target);
         if target.contains(['%', '+']) {
-            for plus in [b'+', b' '] {
-                let (bytes, starts) = decoded(target, plus);
-                for secret in &self.secrets {
-                    let length = secret.len();
-                    let found = bytes.windows(length).enumerate();
-                    let found = found.filter(|(_, window)| *window == secret.as_bytes());
-                    places.extend(found.map(|(at, _)| starts[at]..starts[at + length]));
-                }
+            for secret in &self.secrets {
+                places.extend(spelt(secret, target.as_bytes(), |text| percent_decoded(text, b'+')));
+                places.extend(spelt(secret, target.as_bytes(), |text| percent_decoded(text, b' ')));
             }
         }
         match places.is_empty() {
             true => Cow::Borrowed(target),
-            false => Cow::Owned(told(target, places, target.len())),
+            false => Cow::Owned(told_text(target, places, target.len())),
         }
+    }
+
+    /// A body in which a token was presented, without it: as it is, escaped as JSON allows, or encoded as in a form. `None`
+    /// when it is not in there.
+    pub(crate) fn strike_out_of_body(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let mut places = Vec::new();
+        for token in self.secrets.iter().filter(|secret| secret.len() >= TOKEN_BYTES_MIN) {
+            places.extend(spelt(token, body, Unit::plain));
+            if body.contains(&b'\\') {
+                places.extend(spelt(token, body, unescaped));
+            }
+            if body.contains(&b'%') || body.contains(&b'+') {
+                places.extend(spelt(token, body, |text| percent_decoded(text, b'+')));
+                places.extend(spelt(token, body, |text| percent_decoded(text, b' ')));
+            }
+        }
+        (!places.is_empty()).then(|| told(body, places, body.len()))
     }
 
     fn places(&self, text: &str) -> Vec<Range<usize>> {
@@ -85,39 +100,109 @@ impl Redaction {
 }
 
 /// A text up to a place in it, with what stands at these places struck out.
-fn told(text: &str, mut places: Vec<Range<usize>>, end: usize) -> String {
+fn told_text(text: &str, places: Vec<Range<usize>>, end: usize) -> String {
+    String::from_utf8(told(text.as_bytes(), places, end)).expect("a secret begins and ends where characters do")
+}
+
+fn told(text: &[u8], mut places: Vec<Range<usize>>, end: usize) -> Vec<u8> {
     places.sort_unstable_by_key(|place| place.start);
-    let mut told = String::with_capacity(end);
+    let mut told = Vec::with_capacity(end);
     let mut from = 0;
     for place in places.into_iter().take_while(|place| place.start < end) {
         if from <= place.start {
-            told.push_str(&text[from..place.start]);
-            told.push_str(STRUCK_OUT);
+            told.extend_from_slice(&text[from..place.start]);
+            told.extend_from_slice(STRUCK_OUT.as_bytes());
         }
         from = from.max(place.end);
     }
-    told.push_str(text.get(from..end).unwrap_or_default());
+    told.extend_from_slice(text.get(from..end).unwrap_or_default());
     told
 }
 
-/// The bytes that a target stands for, and where each of them, and the end, stands in it.
-fn decoded(target: &str, plus: u8) -> (Vec<u8>, Vec<usize>) {
-    let text = target.as_bytes();
-    let (mut bytes, mut starts) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len() + 1));
-    let mut at = 0;
-    while at < text.len() {
-        starts.push(at);
-        let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
-        let (byte, length) = match (text[at], digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => ((high * 16 + low) as u8, 3),
-            (b'+', ..) => (plus, 1),
-            (byte, ..) => (byte, 1),
-        };
-        bytes.push(byte);
-        at += length;
+/// What the beginning of a text stands for.
+struct Unit {
+    bytes: [u8; 4],
+    bytes_count: usize,
+    /// How much of the text it takes.
+    length: usize,
+}
+
+impl Unit {
+    fn byte(byte: u8, length: usize) -> Self {
+        Self {
+            bytes: [byte, 0, 0, 0],
+            bytes_count: 1,
+            length,
+        }
     }
-    starts.push(at);
-    (bytes, starts)
+
+    fn character(character: char, length: usize) -> Self {
+        let mut bytes = [0; 4];
+        let bytes_count = character.encode_utf8(&mut bytes).len();
+        Self {
+            bytes,
+            bytes_count,
+            length,
+        }
+    }
+
+    fn plain(text: &[u8]) -> Self {
+        Self::byte(text[0], 1)
+    }
+}
+
+/// Where a text, read in this way, says a secret. `read` is given what is left, never nothing.
+fn spelt(secret: &str, text: &[u8], read: impl Fn(&[u8]) -> Unit) -> Vec<Range<usize>> {
+    let ends = |mut at: usize| {
+        let mut missing = secret.as_bytes();
+        while !missing.is_empty() {
+            let unit = text.get(at..).filter(|rest| !rest.is_empty()).map(&read)?;
+            missing = missing.strip_prefix(&unit.bytes[..unit.bytes_count])?;
+            at += unit.length;
+        }
+        Some(at)
+    };
+    let (mut places, mut at) = (Vec::new(), 0);
+    while at < text.len() {
+        places.extend(ends(at).map(|end| at..end));
+        at += read(&text[at..]).length;
+    }
+    places
+}
+
+/// As in a query string or a form.
+fn percent_decoded(text: &[u8], plus: u8) -> Unit {
+    let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
+    match (text[0], digit(1), digit(2)) {
+        (b'%', Some(high), Some(low)) => Unit::byte((high * 16 + low) as u8, 3),
+        (b'+', ..) => Unit::byte(plus, 1),
+        (byte, ..) => Unit::byte(byte, 1),
+    }
+}
+
+/// As in a JSON string.
+fn unescaped(text: &[u8]) -> Unit {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    match (text[0], text.get(1)) {
+        (b'\\', Some(b'u')) => {
+            let units = [unit(0), unit(6)].into_iter().map_while(|unit| unit);
+            // Half of a pair stands for nothing.
+            match char::decode_utf16(units).next() {
+                Some(Ok(character)) => Unit::character(character, 6 * character.len_utf16()),
+                _ => Unit::character(char::REPLACEMENT_CHARACTER, 2),
+            }
+        }
+        (b'\\', Some(b'b')) => Unit::byte(0x08, 2),
+        (b'\\', Some(b'f')) => Unit::byte(0x0c, 2),
+        (b'\\', Some(b'n')) => Unit::byte(b'\n', 2),
+        (b'\\', Some(b'r')) => Unit::byte(b'\r', 2),
+        (b'\\', Some(b't')) => Unit::byte(b'\t', 2),
+        (b'\\', Some(escaped)) => Unit::byte(*escaped, 2),
+        (byte, _) => Unit::byte(byte, 1),
+    }
 }
 
 #[cfg(test)]
@@ -168,6 +253,36 @@ mod tests {
             assert!(!told.contains('s') && told.len() <= bytes, "{bytes}: {told}");
         }
         assert_eq!(told("nothing to hide", 7), "nothing");
+    }
+
+    #[test]
+    fn a_body_hides_nothing_by_its_escapes() {
+        let redaction = redaction(&["tok/é\"🎉-1", "short"]);
+        let struck_out = |body: &str| {
+            redaction
+                .strike_out_of_body(body.as_bytes())
+                .map(|told| String::from_utf8(told).expect("text"))
+        };
+        for body in [
+            r#"{"token":"tok/é\"🎉-1","x":"short"}"#,
+            r#"{"token":"tok\/\u00e9\"\ud83c\udf89-1","x":"short"}"#,
+            r#"{"token":"\u0074\u006f\u006B/é\u0022🎉\u002d1","x":"short"}"#,
+        ] {
+            assert_eq!(
+                struck_out(body).as_deref(),
+                Some(r#"{"token":"•••","x":"short"}"#),
+                "{body}"
+            );
+        }
+        let form = "a=1&token=tok%2F%C3%A9%22%F0%9F%8E%89-1&b=short";
+        assert_eq!(struck_out(form).as_deref(), Some("a=1&token=•••&b=short"));
+        assert_eq!(struck_out("xtok/é\"🎉-1tok/é\"🎉-1").as_deref(), Some("x••••••"));
+        for body in [r#"{"token":"tok/é"}"#, r"\u", r"\ud83c\u", "\\", "", "%", "\u{1}\\é"] {
+            assert_eq!(struck_out(body), None, "{body}");
+        }
+        let binary = [&[0xff][..], "tok/é\"🎉-1".as_bytes(), &[0xfe]].concat();
+        let told = redaction.strike_out_of_body(&binary);
+        assert_eq!(told, Some([&[0xff][..], STRUCK_OUT.as_bytes(), &[0xfe]].concat()));
     }
 
     #[test]

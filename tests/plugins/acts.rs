@@ -92,7 +92,7 @@ pub(crate) const ACTS: &[(&str, &str)] = &[
     ),
     (
         "hmac-before-proof",
-        "rejected unauthenticated refused: hmac with \"answering\" needs",
+        "rejected unauthenticated refused: hmac is served after a successful check",
     ),
     (
         "hmac-of-another-secret",
@@ -100,7 +100,7 @@ pub(crate) const ACTS: &[(&str, &str)] = &[
     ),
     (
         "hmac-not-allowed",
-        "rejected unauthenticated refused: hmac with \"answering\" needs",
+        "misconfigured: route \"hmac-not-allowed\" needs allow_hmac = true: ",
     ),
     ("hmac-allowed", "accepted 1"),
     (

@@ -307,6 +307,9 @@ impl Call {
 
     async fn normalize(&mut self, runtime: &Runtime, grant: &Grant, proof: Proof) -> Verdict {
         self.store.data_mut().phase = host::Phase::Normalize;
+        if proof.assurance == Some(Assurance::Token) {
+            self.forget_token(grant);
+        }
         let guest = self.instance.callfeed_provider_plugin();
         let outcome = guest
             .call_normalize(&mut self.store, &self.request, proof.payload())
@@ -320,6 +323,23 @@ impl Call {
                 fault: Fault::Stopped(runtime.stopped(error)),
             },
             Ok(outcome) => runtime.conclude(grant, proof, outcome),
+        }
+    }
+
+    /// Strikes the token that proved a webhook out of it: what is made of the webhook can then have none, and mapping it
+    /// again from the record, which has none, gives the same.
+    fn forget_token(&mut self, grant: &Grant) {
+        let request = &mut self.request;
+        let fields = [&mut request.query, &mut request.headers].into_iter().flatten();
+        for text in fields.map(|field| &mut field.value).chain(&mut request.urls) {
+            *text = grant.redact(text).into_owned();
+        }
+        if let Some(body) = grant.redact_body(&self.store.data().body) {
+            request.body = v1::body(&body);
+            if !request.form.is_empty() {
+                request.form = v1::fields(form_urlencoded::parse(&body).into_owned());
+            }
+            self.store.data_mut().body = body;
         }
     }
 }
@@ -341,10 +361,14 @@ fn judge(verdict: Result<v1::guest::Verdict, String>, state: &CallState, grant: 
                 })));
             }
             let form = grant.told(&claim.form, WORD_BYTES);
+            let payload = match state.evidence {
+                Some(Assurance::Token) => claim.payload.map(|payload| grant.redact(&payload).into_owned()),
+                _ => claim.payload,
+            };
             Ok(Proof {
                 assurance: state.evidence,
                 form,
-                payload: claim.payload,
+                payload,
             })
         }
         Ok(v1::guest::Verdict::Respond(response)) => Err(Box::new(match v1::reply(response) {

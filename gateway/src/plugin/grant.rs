@@ -5,6 +5,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use hyper::header::HeaderName;
 use jsonschema::error::ValidationErrorKind;
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
@@ -231,6 +232,11 @@ impl Grant {
     /// Does the same with path and query of a request.
     pub(crate) fn redact_target<'t>(&self, target: &'t str) -> Cow<'t, str> {
         self.redaction.strike_out_of_target(target)
+    }
+
+    /// And with a body in which a token was presented. `None` when it is not in there.
+    pub(crate) fn redact_body(&self, body: &[u8]) -> Option<Bytes> {
+        self.redaction.strike_out_of_body(body).map(Bytes::from)
     }
 
     /// The name of the route this was granted to.

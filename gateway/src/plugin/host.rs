@@ -38,11 +38,13 @@ pub(super) enum Phase {
 pub(super) struct CallState {
     /// `None` while the plugin is being described.
     grant: Option<Arc<Grant>>,
-    body: Bytes,
+    pub(super) body: Bytes,
     received_at_ms: u64,
     pub(super) phase: Phase,
     /// The strongest proof seen during `verify`.
     pub(super) evidence: Option<Assurance>,
+    /// The secret of the last check that succeeded, and which of its live values fitted.
+    fitting: Option<(String, usize)>,
     /// The operator's fault, whatever the plugin makes of it.
     pub(super) misconfigured: Option<String>,
     pub(super) growth: Growth,
@@ -72,6 +74,7 @@ impl CallState {
             body,
             received_at_ms,
             evidence: None,
+            fitting: None,
             misconfigured: None,
             growth: bounds.growth(),
             clockwork: Clockwork::new(bounds.ticks, lane),
@@ -272,17 +275,18 @@ impl CallState {
         let grant = self.verifying()?;
         let keys = self.shared_keys(&grant, secret)?;
         self.charge_bytes(message, keys.len())?;
-        let mut fits = false;
-        for key in keys {
-            fits |= self.mac_fits(hash, key, message, signature, &grant)?;
+        let mut fitting = None;
+        for (place, key) in keys.iter().enumerate() {
+            if self.mac_fits(hash, key, message, signature, &grant)? {
+                fitting = Some(place);
+            }
         }
-        self.judge(fits, strength(message))
+        self.judge(secret, fitting, strength(message))
     }
 
-    fn judge(&mut self, fits: bool, proof: Assurance) -> Result<(), Failure> {
-        if !fits {
-            return Err(Failure::Mismatch);
-        }
+    fn judge(&mut self, secret: &str, fitting: Option<usize>, proof: Assurance) -> Result<(), Failure> {
+        let place = fitting.ok_or(Failure::Mismatch)?;
+        self.fitting = Some((secret.to_owned(), place));
         self.proven(proof);
         Ok(())
     }
@@ -346,12 +350,14 @@ impl crypto::Host for CallState {
         let grant = self.verifying()?;
         let keys = self.shared_keys(&grant, &secret)?;
         self.charge(presented.len().saturating_mul(keys.len()))?;
-        let mut fits = false;
-        for key in keys {
+        let mut fitting = None;
+        for (place, key) in keys.iter().enumerate() {
             // Digests, so that the comparison does not depend on the length of the secret.
-            fits |= bool::from(Sha256::digest(key.bytes()).ct_eq(&Sha256::digest(&presented)));
+            if Sha256::digest(key.bytes()).ct_eq(&Sha256::digest(&presented)).into() {
+                fitting = Some(place);
+            }
         }
-        self.judge(fits, Assurance::Token)
+        self.judge(&secret, fitting, Assurance::Token)
     }
 
     fn verify_digest(&mut self, algorithm: String, message: Vec<Part>, expected: Vec<u8>) -> Result<(), Failure> {
@@ -371,8 +377,8 @@ impl crypto::Host for CallState {
         };
         let keys = self.shared_keys(&grant, name)?;
         self.charge_bytes(&message, keys.len())?;
-        let mut fits = false;
-        for key in keys {
+        let mut fitting = None;
+        for (place, key) in keys.iter().enumerate() {
             let digest = hash.digest(|sink| {
                 for part in &message {
                     match part {
@@ -384,9 +390,11 @@ impl crypto::Host for CallState {
                 }
                 Ok(())
             })?;
-            fits |= bool::from(digest.ct_eq(&expected));
+            if digest.ct_eq(&expected).into() {
+                fitting = Some(place);
+            }
         }
-        self.judge(fits, strength(&message))
+        self.judge(name, fitting, strength(&message))
     }
 
     fn verify_signature(
@@ -401,7 +409,8 @@ impl crypto::Host for CallState {
         let mut text = Vec::new();
         self.update(&message, &grant, |bytes| text.extend_from_slice(bytes))?;
         self.signature_fits(&grant, &key, &algorithm, &text, &signature)?;
-        self.judge(true, strength(&message))
+        self.proven(strength(&message));
+        Ok(())
     }
 
     fn verify_jws(&mut self, key: String, token: String, rules: JwsRules) -> Result<String, Failure> {
@@ -470,19 +479,29 @@ impl crypto::Host for CallState {
             .descriptor
             .secret(&secret)
             .is_some_and(|spec| spec.may_hmac);
-        if !may || !grant.allow_hmac {
-            return Err(Failure::Refused(format!(
-                "hmac with {secret:?} needs may-hmac and the route's allow_hmac"
-            )));
+        if !may {
+            return Err(Failure::Refused(format!("hmac with {secret:?} needs may-hmac")));
         }
         if self.evidence.is_none() {
             return Err(Failure::Refused(
                 "hmac is served after a successful check of the same webhook".into(),
             ));
         }
+        if !grant.allow_hmac {
+            let route = &grant.route;
+            let what = format!(
+                "route {route:?} needs allow_hmac = true: its provider asks for an answer signed with {secret:?}"
+            );
+            self.misconfigured.get_or_insert(what.clone());
+            return Err(Failure::Misconfigured(what));
+        }
         self.charge_bytes(&message, 1)?;
-        // The first live value is the one the provider is being moved to.
-        let [key, ..] = self.keys(&grant, &secret)? else {
+        // During a rotation the provider expects the value it signs with.
+        let place = match &self.fitting {
+            Some((fitting, place)) if *fitting == secret => *place,
+            _ => 0,
+        };
+        let Some(key) = self.keys(&grant, &secret)?.get(place) else {
             return Err(Failure::Misconfigured(format!("secret {secret:?} has no value")));
         };
         Ok(match Hash::named(&algorithm)? {

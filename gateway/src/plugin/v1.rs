@@ -34,22 +34,30 @@ impl types::Host for CallState {}
 
 impl From<Request> for types::Request {
     fn from(request: Request) -> Self {
-        let field = |(name, value)| types::Field { name, value };
         Self {
             method: request.method,
             urls: request.urls,
             path: request.path,
-            query: request.query.into_iter().map(field).collect(),
-            headers: request.headers.into_iter().map(field).collect(),
+            query: fields(request.query),
+            headers: fields(request.headers),
             peer: request.peer,
-            body: match std::str::from_utf8(&request.body) {
-                Ok("") => types::Body::None,
-                Ok(text) => types::Body::Text(text.to_owned()),
-                Err(_) => types::Body::Binary(request.body.to_vec()),
-            },
-            form: request.form.into_iter().map(field).collect(),
+            body: body(&request.body),
+            form: fields(request.form),
             received_at_ms: request.received_at_ms,
         }
+    }
+}
+
+pub(super) fn fields(pairs: impl IntoIterator<Item = (String, String)>) -> Vec<types::Field> {
+    let pairs = pairs.into_iter();
+    pairs.map(|(name, value)| types::Field { name, value }).collect()
+}
+
+pub(super) fn body(bytes: &[u8]) -> types::Body {
+    match std::str::from_utf8(bytes) {
+        Ok("") => types::Body::None,
+        Ok(text) => types::Body::Text(text.to_owned()),
+        Err(_) => types::Body::Binary(bytes.to_vec()),
     }
 }
 
