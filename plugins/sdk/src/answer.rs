@@ -1,8 +1,15 @@
 //! Constructors for what a plugin answers.
 
+use serde::Serialize;
+
 use crate::{
-    Accepted, Descriptor, Event, EventSpec, Field, Outcome, Proof, Rejection, RejectionKind, SecretSpec, Verdict,
-    crypto::Failure, data::Data, time::Time,
+    Accepted, Descriptor, Event, EventSpec, Field, Outcome, Proof, Rejection, RejectionKind, Response, SecretSpec,
+    Verdict,
+    crypto::Failure,
+    data::{Data, Text},
+    json::Document,
+    kind,
+    time::Time,
 };
 
 impl Rejection {
@@ -85,6 +92,21 @@ impl Outcome {
     }
 }
 
+impl Response {
+    /// Status 200 and a JSON body, for a provider that checks the endpoint by a question:
+    /// `Ok(Outcome::Respond(Response::json(&answer)))`.
+    pub fn json(body: &impl Serialize) -> Self {
+        Self {
+            status: 200,
+            headers: vec![Field {
+                name: "content-type".to_owned(),
+                value: "application/json".to_owned(),
+            }],
+            body: serde_json::to_vec(body).expect("a handshake's answer has string keys"),
+        }
+    }
+}
+
 impl Event {
     /// An event of a unified `kind` (one of [`kind`](crate::kind)), with the provider's own identity of the event and
     /// the subject (normally the call id) whose events keep their order.
@@ -99,6 +121,18 @@ impl Event {
             test: false,
             data: "{}".to_owned(),
         }
+    }
+
+    /// An event the plugin has no name for: [`PROVIDER_OTHER`](kind::PROVIDER_OTHER). What identifies it is everything the
+    /// document says, and it is its own subject where it has no other.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Refused`] when the webhook has used up its share of hashing.
+    pub fn other(name: &str, subject: Option<Text<'_>>, document: &Document<'_>) -> Result<Self, Failure> {
+        let id = format!("{name}:{}", document.fingerprint()?);
+        let subject = subject.map_or_else(|| id.clone(), Text::into_owned);
+        Ok(Self::new(kind::PROVIDER_OTHER, id, subject))
     }
 
     /// When it happened, milliseconds since the Unix epoch. A time before 1970 counts as unknown.
@@ -152,6 +186,13 @@ impl Descriptor {
             options_schema: r#"{"type":"object","additionalProperties":false}"#.to_owned(),
             extra: Vec::new(),
         }
+    }
+
+    /// The methods it accepts, instead of POST alone.
+    #[must_use]
+    pub fn methods(mut self, methods: &[&str]) -> Self {
+        self.methods = methods.iter().map(|&method| method.to_owned()).collect();
+        self
     }
 
     /// Adds accepted media types, without parameters.
@@ -234,6 +275,14 @@ impl SecretSpec {
     #[must_use]
     pub fn encoding(mut self, encoding: &str) -> Self {
         self.encoding = encoding.to_owned();
+        self
+    }
+
+    /// The plugin computes with it for a handshake's answer ([`crypto::hmac`](crate::crypto::hmac)), on routes whose
+    /// operator set `allow_hmac`.
+    #[must_use]
+    pub fn may_hmac(mut self) -> Self {
+        self.may_hmac = true;
         self
     }
 

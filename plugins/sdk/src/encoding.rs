@@ -38,9 +38,24 @@ pub fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
+/// The parts of a header that says several things: `t=1739537297,v0=5f2c…`. A part without `=` is passed over.
+///
+/// Nothing is promised about their order, and a name may occur more than once, as it does while a secret is replaced.
+pub fn parameters(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let parts = text.split(',').filter_map(|part| part.split_once('='));
+    parts.map(|(name, value)| (name.trim(), value.trim()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_has_parameters() {
+        let read = |text| parameters(text).collect::<Vec<_>>();
+        assert_eq!(read("t=1, v0=ab=,x,v0=cd"), [("t", "1"), ("v0", "ab="), ("v0", "cd")]);
+        assert_eq!(read(""), []);
+    }
 
     #[test]
     fn hex_takes_either_case_and_nothing_else() {

@@ -22,7 +22,7 @@
 //! # Ok::<(), callfeed_plugin::Rejection>(())
 //! ```
 
-use std::{borrow::Cow, cell::Cell, fmt};
+use std::{borrow::Cow, cell::Cell, collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -32,7 +32,7 @@ use serde::{
 pub use serde_json::value::RawValue;
 
 use crate::{
-    Rejection,
+    Field, Rejection,
     crypto::{self, Failure},
     data::{Party, Seconds},
     time::Time,
@@ -75,6 +75,23 @@ impl<'a> Document<'a> {
         Ok(Self { text })
     }
 
+    /// Names and values as an object, in the order of the names: each value a string, and of a name that occurs more than
+    /// once a list of them.
+    pub fn of_fields(fields: &[Field]) -> Document<'static> {
+        let mut members = BTreeMap::<&str, Vec<&str>>::new();
+        for field in fields {
+            members.entry(&field.name).or_default().push(&field.value);
+        }
+        let members = members.into_iter().map(|(name, values)| match values[..] {
+            [value] => (name, serde_json::Value::from(value)),
+            _ => (name, values.into()),
+        });
+        let members: BTreeMap<&str, serde_json::Value> = members.collect();
+        Document {
+            text: Cow::Owned(serde_json::to_string(&members).expect("a map of texts cannot fail to serialize")),
+        }
+    }
+
     /// The document's object.
     ///
     /// # Errors
@@ -87,6 +104,13 @@ impl<'a> Document<'a> {
         } else {
             Err(Rejection::malformed("json-not-an-object"))
         }
+    }
+
+    /// The objects of a document that is a list of objects, for a provider that sends several events at once. `None` for any
+    /// other document.
+    pub fn items(&self) -> Option<Vec<Object<'_>>> {
+        let text = self.text.trim_ascii();
+        text.starts_with('[').then(|| serde_json::from_str(text).ok()).flatten()
     }
 
     /// A short text that stands for everything the document says, for the id of an event whose own identity is not
@@ -283,6 +307,12 @@ impl<'a> Object<'a> {
             self.remove(key);
         }
         Some(time)
+    }
+
+    /// Reads a Unix time, a number or a string of ten digits (seconds) or thirteen (milliseconds), and leaves it because its
+    /// form changes.
+    pub fn peek_unix(&self, key: &str) -> Option<Time<'static>> {
+        Time::from_unix(&self.peek_id(key)?)
     }
 
     /// Takes a string that is a word of the unified event, such as a direction; another word is left.

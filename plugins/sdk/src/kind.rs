@@ -2,6 +2,8 @@
 //!
 //! A plugin may report those its descriptor lists. What a provider sends beyond them becomes [`PROVIDER_OTHER`].
 
+use crate::data::CallOutcome;
+
 /// A call was requested or is being dialled.
 pub const CALL_INITIATED: &str = "call.initiated";
 /// It rings.
@@ -40,3 +42,18 @@ pub const CAMPAIGN_COMPLETED: &str = "campaign.completed";
 pub const CAMPAIGN_STOPPED: &str = "campaign.stopped";
 /// Something the plugin has no name for; the webhook is whole under `extra`.
 pub const PROVIDER_OTHER: &str = "provider.other";
+
+/// The type of a call that is over, by how it ended. One of which nothing is known was held.
+pub fn of_ended_call(outcome: Option<CallOutcome>) -> &'static str {
+    match outcome {
+        None | Some(CallOutcome::Completed) => CALL_COMPLETED,
+        Some(CallOutcome::Missed) => CALL_MISSED,
+        Some(
+            CallOutcome::NoAnswer
+            | CallOutcome::Busy
+            | CallOutcome::Rejected
+            | CallOutcome::Cancelled
+            | CallOutcome::Failed,
+        ) => CALL_FAILED,
+    }
+}

@@ -1,7 +1,7 @@
 //! A stand-in for the gateway in native builds: unit tests, benchmarks and the case runner.
 //!
-//! It has the gateway's `crypto` and `environment` for one thread at a time, with real keys and real MACs. What it does
-//! not have are public-key signatures and JWS; a plugin that needs them is tested in the gateway, with
+//! It has the gateway's `crypto` and `environment` for one thread at a time, with real keys, MACs and, with the feature
+//! `testing`, public-key signatures. What it does not have is JWS; a plugin that needs it is tested in the gateway, with
 //! `callfeed plugin test`.
 
 use std::{cell::Cell, cell::RefCell, collections::BTreeMap, rc::Rc};
@@ -25,6 +25,8 @@ pub struct TestHost {
     pub secrets: BTreeMap<String, Vec<Vec<u8>>>,
     /// The route's options, a JSON object.
     pub options: String,
+    /// Whether the route lets the plugin have an HMAC computed.
+    pub allow_hmac: bool,
     /// The time of receipt, milliseconds since the Unix epoch.
     pub now_ms: u64,
     /// The body that [`Part::Body`](crate::crypto::Part::Body) stands for.
@@ -38,6 +40,8 @@ pub struct TestHost {
 pub struct Seen {
     /// The strongest check that succeeded.
     pub evidence: Cell<Evidence>,
+    /// The secret of the last check that succeeded, and which of its values fitted.
+    pub fitting: RefCell<Option<(String, usize)>>,
     /// The log, in order.
     pub log: RefCell<Vec<(Level, String)>>,
 }
@@ -61,6 +65,7 @@ impl Default for TestHost {
         Self {
             secrets: BTreeMap::new(),
             options: "{}".to_owned(),
+            allow_hmac: false,
             now_ms: RECEIVED_AT_MS,
             body: Vec::new(),
             seen: Seen::default(),
@@ -73,6 +78,13 @@ impl TestHost {
     #[must_use]
     pub fn secret(mut self, name: &str, key: impl Into<Vec<u8>>) -> Self {
         self.secrets.entry(name.to_owned()).or_default().push(key.into());
+        self
+    }
+
+    /// Lets the plugin have an HMAC computed.
+    #[must_use]
+    pub fn allow_hmac(mut self) -> Self {
+        self.allow_hmac = true;
         self
     }
 

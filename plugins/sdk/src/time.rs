@@ -24,6 +24,25 @@ impl<'a> Time<'a> {
         })
     }
 
+    /// Reads the date of an e-mail (RFC 2822) in its usual form, `Sun, 25 Mar 2018 09:53:19 +0000`: day of the week and
+    /// seconds there, the zone in digits or `GMT`.
+    pub fn parse_rfc2822(text: &str) -> Option<Time<'static>> {
+        const MONTHS: [&str; 12] = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let (_, date) = text.split_once(", ")?;
+        let [day, month, year, clock, zone] = date.split(' ').collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        let month = MONTHS.iter().position(|&name| name == month)? + 1;
+        let zone = match zone {
+            "GMT" => "Z".to_owned(),
+            digits => format!("{}:{}", digits.get(..3)?, digits.get(3..)?),
+        };
+        let time = Time::parse(format!("{year}-{month:02}-{day:0>2}T{clock}{zone}").into())?;
+        Time::from_ms(time.ms)
+    }
+
     /// From milliseconds since the Unix epoch. `None` outside the years 0 to 9999.
     pub fn from_ms(ms: i64) -> Option<Self> {
         Some(Self {
@@ -247,6 +266,30 @@ mod tests {
         assert_eq!(text("2026-02-18T15:30:45.123456Z"), "2026-02-18T15:30:45.123456Z");
         assert_eq!(text("2026-02-18T16:30:45.120+01:00"), "2026-02-18T15:30:45.120Z");
         assert_eq!(text("2026-02-18 15:30:45z"), "2026-02-18T15:30:45Z");
+    }
+
+    #[test]
+    fn reads_the_date_of_an_e_mail() {
+        let text = |date| Time::parse_rfc2822(date).map(|time| time.as_str().to_owned());
+        let first = Some("2018-03-25T09:53:19Z".to_owned());
+        assert_eq!(text("Sun, 25 Mar 2018 09:53:19 +0000"), first);
+        assert_eq!(text("Sun, 25 Mar 2018 11:53:19 +0200"), first);
+        assert_eq!(
+            text("Thu, 1 Jan 2026 00:00:00 GMT").as_deref(),
+            Some("2026-01-01T00:00:00Z")
+        );
+        for wrong in [
+            "",
+            "25 Mar 2018 09:53:19 +0000",
+            "Sun, 25 Mar 2018 09:53 +0000",
+            "Sun, 25 mar 2018 09:53:19 +0000",
+            "Sun, 25 Mar 18 09:53:19 +0000",
+            "Sun, 25 Mar 2018 09:53:19 EST",
+            "Sun, 25 Mar 2018 09:53:19 +00é",
+            "Sun,  25 Mar 2018 09:53:19 +0000",
+        ] {
+            assert_eq!(text(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -20,8 +20,12 @@ use serde_json::{Map, Value, json};
 use super::{Evidence, RECEIVED_AT_MS, TestHost, with_host};
 use crate::{
     Accepted, Body, Descriptor, Event, Field, Outcome, Provider, Rejection, RejectionKind, Request, Verdict, encoding,
-    json::Document, time,
+    time,
 };
+
+/// What the gateway writes where a token stood in a body, and the length from which it does.
+const STRUCK_OUT: &str = "•••";
+const TOKEN_BYTES_MIN: usize = 8;
 
 /// Runs every case of a directory, usually `concat!(env!("CARGO_MANIFEST_DIR"), "/cases")`, against a plugin in a
 /// native build.
@@ -32,7 +36,7 @@ use crate::{
 /// the end of the file. A path longer than the route's is handed to the plugin as the rest of it.
 ///
 /// `route.toml` has `secrets` (lists of texts, as an operator would write them), `options`, `allow_unsigned`,
-/// `public_url` (`https://hooks.example.com` unless set) and `path` (`/hooks/<provider>` unless set). A case's own file
+/// `allow_hmac`, `public_url` (`https://hooks.example.com` unless set) and `path` (`/hooks/<provider>` unless set). A case's own file
 /// replaces the keys it has.
 ///
 /// `expected.json` is one of
@@ -50,7 +54,8 @@ use crate::{
 ///
 /// The answer is the expected one. Of accepted events also that their kind is declared, that their data is valid under
 /// the unified schema, and that every scalar of the body is found again in them: in its own place, in `extra`, or, for
-/// a text that became turns of a transcript, in these.
+/// a text that became turns of a transcript, in these. A token in the body is struck out before it is mapped, as the
+/// gateway does, and need not be found.
 ///
 /// With `BLESS=1` in the environment the expected files are written instead of compared; the other checks stay.
 ///
@@ -76,7 +81,7 @@ pub fn cases<P: Provider>(dir: impl AsRef<Path>) {
 
         let expected_path = case.join("expected.json");
         let rendered = serde_json::to_string_pretty(&answer.json()).expect("a value is JSON") + "\n";
-        let mut problems = answer.problems(&descriptor, &schema, &request);
+        let mut problems = answer.problems(&descriptor, &schema, &route.as_mapped(&descriptor, &request));
         if bless {
             fs::write(&expected_path, &rendered).expect("the expected file can be written");
         } else {
@@ -126,7 +131,7 @@ pub fn substitutions<P: Provider>(dir: impl AsRef<Path>) {
         }
         let route = Route::read(&descriptor, &[dir.join("route.toml"), case.join("route.toml")]);
         let text = fs::read(case.join("request.http")).expect("a case has a request");
-        let mut request = route.request(&descriptor, &text);
+        let mut request = route.as_mapped(&descriptor, &route.request(&descriptor, &text));
         let Ok(sample) = serde_json::from_slice::<Value>(request.bytes()) else {
             continue;
         };
@@ -143,6 +148,8 @@ pub fn substitutions<P: Provider>(dir: impl AsRef<Path>) {
         };
         let mut places = Vec::new();
         pointers(&sample, String::new(), &mut places);
+        // Where the token was, anything else would have been refused.
+        places.retain(|place| sample.pointer(place).is_none_or(|value| value != STRUCK_OUT));
         let essential = essential(&sample, &places, &events);
         for place in &places {
             let can_be_missed = !essential.iter().any(|essential| is_at_or_above(place, essential));
@@ -250,6 +257,7 @@ struct Route {
     secrets: BTreeMap<String, Vec<Vec<u8>>>,
     options: Value,
     allow_unsigned: bool,
+    allow_hmac: bool,
     public_url: String,
     path: String,
 }
@@ -263,6 +271,7 @@ impl Route {
         }
         let text =
             |key: &str, default: String| settings.get(key).and_then(Value::as_str).map_or(default, str::to_owned);
+        let flag = |key: &str| settings.get(key).and_then(Value::as_bool).unwrap_or_default();
         let secrets = settings
             .get("secrets")
             .and_then(Value::as_object)
@@ -289,10 +298,8 @@ impl Route {
         Self {
             secrets: secrets.collect(),
             options,
-            allow_unsigned: settings
-                .get("allow_unsigned")
-                .and_then(Value::as_bool)
-                .unwrap_or_default(),
+            allow_unsigned: flag("allow_unsigned"),
+            allow_hmac: flag("allow_hmac"),
             public_url: text("public_url", "https://hooks.example.com".to_owned()),
             path: text("path", format!("/hooks/{}", descriptor.provider)),
         }
@@ -360,10 +367,32 @@ impl Route {
         descriptor.headers.iter().flat_map(named).collect()
     }
 
+    /// The request without a token in its body, where a token is what proves it.
+    fn as_mapped(&self, descriptor: &Descriptor, request: &Request) -> Request {
+        let mut request = request.clone();
+        if descriptor.assurance == "token"
+            && let Body::Text(text) = &mut request.body
+        {
+            let tokens = self
+                .secrets
+                .values()
+                .flatten()
+                .filter_map(|key| std::str::from_utf8(key).ok());
+            for token in tokens.filter(|token| token.len() >= TOKEN_BYTES_MIN) {
+                *text = text.replace(token, STRUCK_OUT);
+            }
+            if !request.form.is_empty() {
+                request.form = decode_pairs(text);
+            }
+        }
+        request
+    }
+
     fn answer<P: Provider>(&self, descriptor: &Descriptor, request: &Request) -> Answer {
         let host = Rc::new(TestHost {
             secrets: self.secrets.clone(),
             options: self.options.to_string(),
+            allow_hmac: self.allow_hmac,
             body: request.bytes().to_vec(),
             ..TestHost::default()
         });
@@ -387,7 +416,8 @@ impl Route {
         if !proven && !self.allow_unsigned {
             return Answer::Other(json!({ "verdict": "unsigned", "form": proof.form }));
         }
-        match with_host(host, || crate::normalize::<P>(request, proof.payload.as_deref())) {
+        let request = self.as_mapped(descriptor, request);
+        match with_host(host, || crate::normalize::<P>(&request, proof.payload.as_deref())) {
             Outcome::Accepted(Accepted { events, ack: _ }) => Answer::Accepted {
                 form: proof.form,
                 events,
@@ -504,13 +534,12 @@ fn lost(request: &Request, events: &[Event]) -> Vec<String> {
     }
     let mut sent = Vec::new();
     if request.form.is_empty() {
-        let document = request.text().and_then(Document::parse);
-        let body: Value = document
-            .map(|document| serde_json::from_str(document.as_str()).expect("the document was checked"))
-            .unwrap_or_default();
-        leaves(&body, &mut |leaf| sent.push(leaf.clone()));
-        if let Some(flag) = test_flag(&body).filter(|flag| events.iter().all(|event| event.test == *flag)) {
-            found.push(flag.into());
+        if let Ok(document) = request.json() {
+            let body: Value = serde_json::from_str(document.as_str()).expect("the document was checked");
+            leaves(&body, &mut |leaf| sent.push(leaf.clone()));
+            if let Some(flag) = test_flag(&body).filter(|flag| events.iter().all(|event| event.test == *flag)) {
+                found.push(flag.into());
+            }
         }
     } else {
         for field in &request.form {
@@ -520,6 +549,7 @@ fn lost(request: &Request, events: &[Event]) -> Vec<String> {
             }
         }
     }
+    sent.retain(|leaf| leaf != STRUCK_OUT);
     sent.retain(|leaf| match found.iter().position(|other| same(leaf, other)) {
         Some(at) => {
             found.swap_remove(at);

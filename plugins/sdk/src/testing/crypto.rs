@@ -11,9 +11,10 @@ use crate::crypto::{Failure, JwsRules, Part};
 pub fn verify_hmac(secret: &str, algorithm: &str, message: &[Part<'_>], signature: &[u8]) -> Result<(), Failure> {
     let host = host();
     let message_bytes = joined(&host, message, None)?;
-    for key in keys(&host, secret)? {
+    for (place, key) in keys(&host, secret)?.iter().enumerate() {
         if equal(&mac(algorithm, key, &message_bytes)?, signature) {
             host.note(signed(message));
+            host.seen.fitting.replace(Some((secret.to_owned(), place)));
             return Ok(());
         }
     }
@@ -23,10 +24,10 @@ pub fn verify_hmac(secret: &str, algorithm: &str, message: &[Part<'_>], signatur
 /// See the contract.
 pub fn verify_token(secret: &str, presented: &[u8]) -> Result<(), Failure> {
     let host = host();
-    if !keys(&host, secret)?.iter().any(|key| equal(key, presented)) {
-        return Err(Failure::Mismatch);
-    }
+    let place = keys(&host, secret)?.iter().position(|key| equal(key, presented));
+    let place = place.ok_or(Failure::Mismatch)?;
     host.note(Evidence::Token);
+    host.seen.fitting.replace(Some((secret.to_owned(), place)));
     Ok(())
 }
 
@@ -55,10 +56,36 @@ pub fn verify_digest(algorithm: &str, message: &[Part<'_>], expected: &[u8]) -> 
     Err(Failure::Mismatch)
 }
 
+/// See the contract; every live value of the key is tried.
+#[cfg(feature = "testing")]
+pub fn verify_signature(key: &str, algorithm: &str, message: &[Part<'_>], signature: &[u8]) -> Result<(), Failure> {
+    use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+    let host = host();
+    let verifier: &dyn VerificationAlgorithm = match algorithm {
+        "ed25519" => &signature::ED25519,
+        "ecdsa-p256-sha256-der" => &signature::ECDSA_P256_SHA256_ASN1,
+        "ecdsa-p256-sha256-raw" => &signature::ECDSA_P256_SHA256_FIXED,
+        "rsa-pkcs1-sha256" => &signature::RSA_PKCS1_2048_8192_SHA256,
+        _ => return Err(unknown(algorithm)),
+    };
+    let message_bytes = joined(&host, message, None)?;
+    let mut keys = keys(&host, key)?.iter();
+    if !keys.any(|key| {
+        UnparsedPublicKey::new(verifier, key)
+            .verify(&message_bytes, signature)
+            .is_ok()
+    }) {
+        return Err(Failure::Mismatch);
+    }
+    host.note(signed(message));
+    Ok(())
+}
+
 /// Not here: see the [module](crate::testing).
+#[cfg(not(feature = "testing"))]
 pub fn verify_signature(_: &str, algorithm: &str, _: &[Part<'_>], _: &[u8]) -> Result<(), Failure> {
     Err(Failure::Refused(format!(
-        "{algorithm} is not available outside the gateway"
+        "{algorithm} is not available without the feature `testing`"
     )))
 }
 
@@ -70,13 +97,20 @@ pub fn verify_jws(_: &str, _: &str, rules: JwsRules<'_>) -> Result<String, Failu
     )))
 }
 
-/// See the contract; computed with the first live value, after a check has succeeded.
+/// See the contract; computed with the live value that fitted before, otherwise with the first.
 pub fn hmac(secret: &str, algorithm: &str, message: &[Part<'_>]) -> Result<Vec<u8>, Failure> {
     let host = host();
     if host.seen.evidence.get() == Evidence::Nothing {
         return Err(Failure::Refused("nothing was verified before".to_owned()));
     }
-    mac(algorithm, &keys(&host, secret)?[0], &joined(&host, message, None)?)
+    if !host.allow_hmac {
+        return Err(Failure::Misconfigured("the route needs `allow_hmac`".to_owned()));
+    }
+    let place = match &*host.seen.fitting.borrow() {
+        Some((fitting, place)) if fitting == secret => *place,
+        _ => 0,
+    };
+    mac(algorithm, &keys(&host, secret)?[place], &joined(&host, message, None)?)
 }
 
 /// See the contract.
@@ -169,7 +203,9 @@ mod tests {
                 ..TestHost::default()
             }
             .secret("s", "old")
-            .secret("s", "new"),
+            .secret("s", "new")
+            .secret("t", "other")
+            .allow_hmac(),
         );
         let signature = mac("sha256", b"new", b"body").unwrap();
         with_host(host.clone(), || {
@@ -189,7 +225,8 @@ mod tests {
             assert_eq!(host.seen.evidence.get(), Evidence::SignedBody);
             assert!(matches!(verify_token("other", b""), Err(Failure::Misconfigured(_))));
             assert!(matches!(verify_hmac("s", "md5", &[], b""), Err(Failure::Refused(_))));
-            assert_eq!(hmac("s", "sha256", &[]), mac("sha256", b"old", b""));
+            assert_eq!(hmac("s", "sha256", &[]), mac("sha256", b"new", b""));
+            assert_eq!(hmac("t", "sha256", &[]), mac("sha256", b"other", b""));
         });
     }
 
