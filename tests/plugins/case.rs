@@ -31,10 +31,19 @@ pub(crate) struct Case {
     pub(crate) body: Bytes,
 }
 
-/// Every case of every provider.
+/// Every case of every built-in provider.
 pub(crate) fn all() -> Vec<Case> {
+    below("plugins")
+}
+
+/// Every case of every example.
+pub(crate) fn examples() -> Vec<Case> {
+    below("plugins/examples")
+}
+
+fn below(parent: &str) -> Vec<Case> {
     let mut cases = Vec::new();
-    for provider in folders(&guest::root().join("plugins")) {
+    for provider in folders(&guest::root().join(parent)) {
         let folder = provider.join("cases");
         if folder.is_dir() {
             let provider = name_of(&provider);

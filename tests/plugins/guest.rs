@@ -1,10 +1,13 @@
-//! The hostile plugin as a file, built when it is first asked for.
+//! Plugins as files, built when they are first asked for: the hostile one, and the examples.
 
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
 };
+
+/// The providers under `plugins/examples` whose plugins are in Rust.
+pub(crate) const EXAMPLES: [&str; 6] = ["aircall", "elevenlabs", "retell", "telnyx", "twilio", "zoom-phone"];
 
 /// The workspace's root.
 pub(crate) fn root() -> &'static Path {
@@ -22,10 +25,21 @@ pub(crate) fn rogue() -> &'static [u8] {
 /// Its file.
 pub(crate) fn rogue_file() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build)
+    BUILT.get_or_init(|| build(&["callfeed-plugin-rogue"]).join("rogue.wasm"))
 }
 
-fn build() -> PathBuf {
+/// The file of an example, by its provider.
+pub(crate) fn example_file(provider: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| {
+        let packages = EXAMPLES.map(|provider| format!("callfeed-plugin-{provider}"));
+        build(&packages.each_ref().map(String::as_str))
+    });
+    folder.join(provider.replace('-', "_")).with_extension("wasm")
+}
+
+/// Builds packages to components, and says where they are.
+fn build(packages: &[&str]) -> PathBuf {
     // <target>/<profile>/deps/<test>-<hash>; the gateway's build script keeps its components in the same place.
     let this = std::env::current_exe().expect("a running test has a file");
     let target_dir = this
@@ -44,7 +58,8 @@ fn build() -> PathBuf {
         "--locked",
     ]);
     cargo
-        .args(["-p", "callfeed-plugin-rogue", "--target-dir"])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
+        .arg("--target-dir")
         .arg(&target_dir);
     // Flags for the host would reach the guest through the environment and break its link, or silently change it.
     for (name, _) in std::env::vars_os() {
@@ -69,8 +84,8 @@ fn build() -> PathBuf {
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", "");
     let status = cargo.stdin(Stdio::null()).status().expect("cargo runs");
-    assert!(status.success(), "the hostile plugin did not build; above says why");
-    target_dir.join("wasm32-wasip2/plugin/rogue.wasm")
+    assert!(status.success(), "the plugins did not build; above says why");
+    target_dir.join("wasm32-wasip2/plugin")
 }
 
 /// The component with another scene for its description.

@@ -1,10 +1,11 @@
-//! Plugins in the real host: every provider's cases through the built component, and a plugin that spins, grows, traps
-//! and lies.
+//! Plugins in the real host: the cases of every provider and example through the built component, and a plugin that
+//! spins, grows, traps and lies.
 
 mod acts;
 mod cache;
 mod case;
 mod cases;
+mod examples;
 mod files;
 mod forgeries;
 mod guest;

@@ -108,7 +108,7 @@ impl Response {
 }
 
 impl Event {
-    /// An event of a unified `kind` (one of [`kind`](crate::kind)), with the provider's own identity of the event and
+    /// An event of a unified `kind` (one of [`kind`]), with the provider's own identity of the event and
     /// the subject (normally the call id) whose events keep their order.
     ///
     /// The same event must get the same `id` however often and in whatever bytes the provider sends it.
