@@ -46,8 +46,6 @@ use crate::{
 
 /// The content type that goes with the text `prometheus-client` writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How long attempts under way may take before the loops that may have erased events in memory start again.
-const FORGET_GRACE: std::time::Duration = std::time::Duration::from_secs(20);
 /// Deliveries that one request puts back.
 const REPLAY_STEP: usize = 500;
 const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -67,6 +65,8 @@ pub struct Admin {
     inbound: Arc<Inbound>,
     outbound: Arc<Outbound>,
     reload: Option<mpsc::Sender<Wish>>,
+    /// What operators asked for goes on when they hang up.
+    operations: TaskTracker,
 }
 
 /// Somebody wants the configuration to be read again, and waits for a sentence about what came of it.
@@ -101,6 +101,7 @@ impl Admin {
             inbound,
             outbound,
             reload,
+            operations: TaskTracker::new(),
         }
     }
 
@@ -139,7 +140,7 @@ impl Admin {
                 let _place = place;
                 let service = service_fn(move |request| {
                     let this = Arc::clone(&this);
-                    async move { Ok::<_, Infallible>(this.answer(&request).await) }
+                    async move { Ok::<_, Infallible>(this.answer(request).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -153,11 +154,19 @@ impl Admin {
         }
         connections.close();
         connections.wait().await;
+        this.operations.close();
+        this.operations.wait().await;
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        // No request has a body that says anything.
+        let request = request.map(drop);
         if request.method() == Method::POST {
-            return self.operate(request).await;
+            let this = Arc::clone(&self);
+            let done = self.operations.spawn(async move { this.operate(&request).await });
+            return done
+                .await
+                .unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "it broke down; the log says why\n"));
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
@@ -171,7 +180,7 @@ impl Admin {
             ),
             "/readyz" => plain(StatusCode::OK, "ready\n"),
             "/metrics" => {
-                if let Some(refused) = self.refuse(request) {
+                if let Some(refused) = self.refuse(&request) {
                     return refused;
                 }
                 self.writable.set(self.is_writable().into());
@@ -187,7 +196,7 @@ impl Admin {
                     Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n"),
                 }
             }
-            "/subscribers" => match self.refuse(request) {
+            "/subscribers" => match self.refuse(&request) {
                 Some(refused) => refused,
                 None => self.subscribers().await,
             },
@@ -211,7 +220,7 @@ impl Admin {
     /// - `/subscribers/<name>/resume`, `/subscribers/<name>/replay/<event id>`, `/subscribers/<name>/replay?…`
     /// - `/erase?subject=<subject>` or `?number=<number>`, with `&dry_run` or without
     /// - `/quarantine/<number>/retry`, `/webhooks/<number>/renormalize` with `?dry_run` or without
-    async fn operate(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn operate(&self, request: &Request<()>) -> Response<Full<Bytes>> {
         if request.headers().contains_key(ORIGIN) {
             return plain(StatusCode::FORBIDDEN, "not for pages\n");
         }
@@ -299,15 +308,17 @@ impl Admin {
             _ => return plain(StatusCode::BAD_REQUEST, "name a subject or a number\n"),
         };
         let dry_run = value("dry_run").is_some();
-        let erased = match self.store.erase(whose, dry_run).await {
+        let erased = self.store.erase(whose, dry_run).await;
+        if !dry_run {
+            // Also after a failure: a part may be gone by then.
+            self.outbound.forget_events();
+        }
+        let erased = match erased {
             Ok(erased) => erased,
             Err(error) => return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         };
         if !dry_run {
             tracing::info!(events = erased.events, quarantined = erased.quarantined, "erased");
-            if let Err(error) = self.outbound.forget_events(FORGET_GRACE).await {
-                return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
-            }
         }
         json(&json!({ "events": erased.events, "quarantined": erased.quarantined }))
     }
@@ -331,7 +342,7 @@ impl Admin {
     }
 
     /// The answer to one who may not ask.
-    fn refuse(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+    fn refuse(&self, request: &Request<()>) -> Option<Response<Full<Bytes>>> {
         let Some(token) = &self.token else {
             // A page of a name that was made to resolve to this machine may read what it answers under that name.
             let is_ours = names_this_machine(request.headers().get(HOST));
@@ -383,6 +394,7 @@ fn standing(standing: &Standing) -> Value {
 fn refusal(refused: &Refused) -> Response<Full<Bytes>> {
     let status = match refused {
         Refused::NoSubscriber(_) | Refused::NoEvent(_) => StatusCode::NOT_FOUND,
+        Refused::NotWanted { .. } => StatusCode::CONFLICT,
         Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     plain(status, format!("{refused}\n"))

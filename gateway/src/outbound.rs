@@ -7,7 +7,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -77,6 +80,7 @@ pub struct Outbound {
     following: RwLock<HashMap<String, Following>>,
     /// Held by the one who changes who is followed for.
     changing: Mutex<()>,
+    erasures: Arc<AtomicU64>,
     loops: TaskTracker,
     stop: CancellationToken,
     abandon: CancellationToken,
@@ -87,6 +91,17 @@ pub struct Outbound {
 struct Following {
     follower: Arc<Follower>,
     task: JoinHandle<()>,
+}
+
+impl Following {
+    /// Waits for one that was told to stop.
+    async fn end(mut self, deadline: Instant) {
+        if tokio::time::timeout_at(deadline, &mut self.task).await.is_err() {
+            self.follower.abandon();
+            // It has said what was wrong.
+            let _ = self.task.await;
+        }
+    }
 }
 
 impl Outbound {
@@ -108,6 +123,7 @@ impl Outbound {
             metrics: metrics.clone(),
             following: RwLock::default(),
             changing: Mutex::default(),
+            erasures: Arc::default(),
             loops: TaskTracker::new(),
             stop: CancellationToken::new(),
             abandon: CancellationToken::new(),
@@ -129,41 +145,16 @@ impl Outbound {
         grace: Duration,
     ) -> Result<(), Error> {
         let _turn = self.changing.lock().await;
-        let goes_on = |known: &Follower, subscriber: &Subscriber| known.serves(subscriber, keep_events);
-        self.change(subscribers, keep_events, grace, goes_on).await
-    }
-
-    /// Has every loop forget the events it has in memory, and go on where its record ends. Attempts under way have `grace` to
-    /// end.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Outbound::start`]. Nothing is forgotten then.
-    pub async fn forget_events(&self, grace: Duration) -> Result<(), Error> {
-        let _turn = self.changing.lock().await;
-        let followers = self.followers();
-        let Some(keep_events) = followers.first().map(|follower| follower.keep_events) else {
-            return Ok(());
-        };
-        let subscribers = followers.iter().map(|follower| follower.subscriber.clone()).collect();
-        self.change(subscribers, keep_events, grace, |_, _| false).await
-    }
-
-    /// Ends every loop that does not go on, and starts those that are missing then.
-    async fn change(
-        &self,
-        subscribers: Vec<Subscriber>,
-        keep_events: Duration,
-        grace: Duration,
-        goes_on: impl Fn(&Follower, &Subscriber) -> bool,
-    ) -> Result<(), Error> {
         let count = subscribers.len();
         let mut same = HashSet::new();
         let mut ready = Vec::new();
         for subscriber in subscribers {
             let name = subscriber.name.clone();
             let known = self.follower(&name);
-            if known.as_ref().is_some_and(|known| goes_on(known, &subscriber)) {
+            if known
+                .as_ref()
+                .is_some_and(|known| known.serves(&subscriber, keep_events))
+            {
                 same.insert(name);
                 continue;
             }
@@ -205,31 +196,53 @@ impl Outbound {
                 stop: self.stop.child_token(),
                 abandon: self.abandon.child_token(),
                 record_changed: Notify::new(),
+                erasures: Arc::clone(&self.erasures),
             };
             ready.push((name, Arc::new(follower), progress));
         }
 
         let ended: Vec<_> = self.write().extract_if(|name, _| !same.contains(name)).collect();
-        for (_, following) in &ended {
-            following.follower.stop();
-        }
         let deadline = Instant::now() + grace;
-        for (name, mut following) in ended {
-            if tokio::time::timeout_at(deadline, &mut following.task).await.is_err() {
-                following.follower.abandon();
-                // It has said what was wrong.
-                let _ = following.task.await;
-            }
-            if !ready.iter().any(|(next, ..)| *next == name) {
-                self.metrics.forget(&name);
-            }
+        // One that is slow to end holds up its own successor and no other.
+        let mut endings = HashMap::new();
+        for (name, following) in ended {
+            following.follower.stop();
+            let is_over = CancellationToken::new();
+            let tell = is_over.clone().drop_guard();
+            self.loops.spawn(async move {
+                following.end(deadline).await;
+                drop(tell);
+            });
+            endings.insert(name, is_over);
         }
         for (name, follower, progress) in ready {
-            let task = self.loops.spawn(Arc::clone(&follower).follow(progress));
+            let before = endings.get(&name).cloned();
+            let next = Arc::clone(&follower);
+            let task = self.loops.spawn(async move {
+                if let Some(before) = before {
+                    before.cancelled().await;
+                }
+                next.follow(progress).await;
+            });
             self.write().insert(name, Following { follower, task });
         }
         info!(subscribers = count, "delivering");
+        // One that is removed now and added again later must not run twice.
+        for (name, is_over) in endings {
+            is_over.cancelled().await;
+            if self.follower(&name).is_none() {
+                self.metrics.forget(&name);
+            }
+        }
         Ok(())
+    }
+
+    /// Has no loop deliver what it read before now.
+    pub fn forget_events(&self) {
+        self.erasures.fetch_add(1, Ordering::AcqRel);
+        for follower in self.followers() {
+            follower.look_again();
+        }
     }
 
     fn followers(&self) -> Vec<Arc<Follower>> {

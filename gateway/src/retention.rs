@@ -26,7 +26,7 @@ pub struct Keep {
 /// Runs until told to stop.
 pub async fn run(store: Store, keep: watch::Receiver<Keep>, stop: CancellationToken) {
     loop {
-        let now = clock::now();
+        let now = clock::aging();
         let Keep { config, subscribers } = keep.borrow().clone();
         let before = PruneBefore {
             events: now - config.keep_events,

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use crate::{
@@ -120,10 +120,19 @@ pub struct Progress {
     /// Set once the subscriber answered 410 or an operator stopped it.
     pub stopped: Option<Stopped>,
     pub breaker: Breaker,
-    /// By which clock the times in it are: what that of the last settlement showed. `None` before the first.
-    pub settled_at: Option<Timestamp>,
+    /// `None` before the first settlement.
+    pub steady: Option<Steady>,
     /// By ticket.
     pub replays: Vec<Replay>,
+}
+
+/// The clock by which a loop measures pauses, and by which the times of its record are. It passes as time does, and goes on
+/// from one process to the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Steady {
+    pub at: Timestamp,
+    /// How far it is ahead of the wall clock; negative when it is behind.
+    pub ahead: SignedDuration,
 }
 
 /// What operators changed while a subscriber's loop was running.
@@ -152,7 +161,7 @@ pub struct Replay {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Breaker {
     pub failures_in_a_row: u32,
-    /// No attempt before this time.
+    /// No attempt before this time of the loop's clock.
     pub not_before: Option<Timestamp>,
     /// Attempts that may be under way while it comes back; `None`: as many as configured.
     pub in_flight_limit: Option<usize>,
@@ -168,6 +177,7 @@ pub struct Waiting {
     pub kept_at: Timestamp,
     /// Attempts made so far; 0 when it is held back by an earlier delivery of its subject.
     pub attempts: u32,
+    /// By the loop's clock.
     pub due_at: Timestamp,
 }
 
@@ -200,7 +210,7 @@ pub struct Attempt {
 pub struct Settlement {
     pub subscriber: String,
     /// When it was taken.
-    pub at: Timestamp,
+    pub steady: Steady,
     /// The new cursor; never smaller than before.
     pub cursor: u64,
     /// Added to, or replaced in, the retry set.

@@ -10,11 +10,11 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     deliver::{Outcome, Reason},
-    schedule::{self, earlier},
+    schedule,
 };
 use crate::store;
 
@@ -105,12 +105,6 @@ impl Breaker {
                 self.successes = 0;
             }
         }
-    }
-
-    /// The clock was set back by this much: what is left of a pause stays as long as it was.
-    pub(super) fn set_back(&mut self, by: SignedDuration) {
-        self.not_before = earlier(self.not_before, by);
-        self.asked_until = earlier(self.asked_until, by);
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -266,21 +260,5 @@ mod tests {
     fn one_that_is_down_is_asked_one_at_a_time_also_when_more_are_allowed_than_before() {
         let more_allowed = Breaker::new(8, open(1).recorded());
         assert_eq!((more_allowed.is_open(), more_allowed.in_flight_limit()), (true, 1));
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_leaves_a_pause_as_long_as_it_was() {
-        let mut breaker = open(20);
-        breaker.heard(&status(503, Some(100)), at(0), 0.0);
-        assert_eq!(breaker.not_before(), at(100));
-        breaker.set_back(SignedDuration::from_hours(1));
-        assert_eq!(breaker.not_before(), at(100 - 3600));
-        // The first that gets through ends the breaker's own pause, not the one that was asked for.
-        breaker.heard(&WELL, at(-3600), 0.5);
-        assert_eq!(breaker.not_before(), at(100 - 3600));
-
-        let mut well = fresh(20);
-        well.set_back(SignedDuration::from_hours(1));
-        assert_eq!(well.recorded(), store::Breaker::default());
     }
 }

@@ -381,6 +381,9 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
+/// Parts of a URL's path that are as long as this are taken for tokens.
+const PATH_SECRET_BYTES_MIN: usize = 16;
+
 /// What must not get into the record, should a subscriber echo it.
 fn secrets(headers: &HeaderMap, url: &Url, keys: &[SigningKey]) -> Redaction {
     let mut texts = Vec::new();
@@ -396,6 +399,13 @@ fn secrets(headers: &HeaderMap, url: &Url, keys: &[SigningKey]) -> Redaction {
     texts.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
     let written = url.query().unwrap_or_default().split('&');
     texts.extend(written.filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
+    // So does one in a path, where nothing says which part is secret; a word of a person is shorter.
+    let parts = url.path_segments().into_iter().flatten();
+    texts.extend(
+        parts
+            .filter(|part| part.len() >= PATH_SECRET_BYTES_MIN)
+            .map(str::to_owned),
+    );
     for key in keys {
         let (SigningKey::Hmac(secret) | SigningKey::Ed25519(secret)) = key;
         texts.push(BASE64.encode(secret.expose()).trim_end_matches('=').to_owned());

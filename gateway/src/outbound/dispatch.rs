@@ -3,6 +3,10 @@
 //! Pure: a [`Core`] is told what happened and when, and says what to do. It opens no connection and reads no clock, so a
 //! seeded run can drive it through years of failures in a moment.
 //!
+//! Its times are those of a clock that passes as time does ([`clock::Steady`](crate::clock::Steady)), across restarts as
+//! well, so that no pause becomes longer or shorter when the wall clock is set. What is for people, and the age of an event,
+//! goes by the wall clock.
+//!
 //! What must stay true:
 //!
 //! - Deliveries stand in lines, those of one subject in one, or each in its own where order does not matter. Those of one
@@ -28,12 +32,12 @@ use super::{
     breaker::Breaker,
     deliver::Attempted,
     rate::Bucket,
-    schedule::{NextStep, Schedule, earlier},
+    schedule::{NextStep, Schedule},
 };
 use crate::{
     config::{Filter, Order, Subscriber},
     event::{ERASED, Kept},
-    store::{self, Attempt, Progress, Replay, Settlement, Stopped, Waiting, Wishes},
+    store::{self, Attempt, Progress, Replay, Settlement, Steady, Stopped, Waiting, Wishes},
 };
 
 /// Most events asked of the store at once.
@@ -63,12 +67,16 @@ const CURSOR_LAG_MAX: u64 = 1000;
 const EXPIRE_AT_ONCE: usize = 256;
 /// One that is in flight when its time is over is looked at again after this, unless it is settled by then.
 const EXPIRE_AGAIN: SignedDuration = SignedDuration::from_mins(1);
-/// How the record says that a delivery was given up for its age, where it says how an attempt ended.
-const EXPIRED: &str = "expired";
-
-/// A clock that goes back by less was put right, not set back; the pauses that this prolongs are not worth a look at
-/// every delivery.
-const SET_BACK_MIN: SignedDuration = SignedDuration::from_secs(1);
+/// How the record says that a delivery was given up for its age, where it says how an attempt ended …
+const EXPIRED: (&str, &str) = (
+    "expired",
+    "given up without another attempt: the event is older than store.keep_events",
+);
+/// … or because the subscriber wants no such event any more.
+const UNWANTED: (&str, &str) = (
+    "unwanted",
+    "given up without another attempt: the subscriber's types and where do not let the event pass any more",
+);
 
 /// How long to wait before a settlement that failed is tried again.
 const SETTLE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
@@ -151,8 +159,8 @@ pub struct Core {
     stopped: bool,
     /// The ticket of the last replay that is known.
     replays_known: u64,
-    /// What the clock showed last.
-    latest: Timestamp,
+    /// How far its clock is ahead of the wall clock.
+    ahead: SignedDuration,
     record: Record,
 }
 
@@ -224,14 +232,28 @@ enum Fate {
 }
 
 impl Core {
+    /// When the loop's clock begins that takes up this record: as far ahead of the wall clock as it was, but never before
+    /// what it showed last.
+    pub fn begins_at(progress: &Progress, wall: Timestamp) -> Timestamp {
+        progress
+            .steady
+            .map_or(wall, |steady| later(wall, steady.ahead).max(steady.at))
+    }
+
     /// Takes up a subscriber where its record ends. What is older than `keep_events` is not delivered any more.
-    pub fn new(subscriber: &Subscriber, keep_events: Duration, progress: Progress, now: Timestamp) -> Self {
+    pub fn new(
+        subscriber: &Subscriber,
+        keep_events: Duration,
+        progress: Progress,
+        now: Timestamp,
+        ahead: SignedDuration,
+    ) -> Self {
         let mut core = Self {
             subscriber: subscriber.name.clone(),
             filter: subscriber.filter.clone(),
             schedule: Schedule::new(subscriber.schedule.clone()),
             order: subscriber.order,
-            rate: None,
+            rate: subscriber.rate.map(|rate| Bucket::new(rate, now)),
             breaker: Breaker::new(subscriber.in_flight_max, progress.breaker),
             waiting_max: subscriber.waiting_max.max(1),
             bounds: Bounds::of(subscriber),
@@ -252,7 +274,7 @@ impl Core {
             dead_ahead: progress.dead_ahead.into_iter().collect(),
             stopped: progress.stopped.is_some(),
             replays_known: 0,
-            latest: progress.settled_at.unwrap_or(now),
+            ahead,
             record: Record {
                 fates: BTreeMap::new(),
                 attempts: Vec::new(),
@@ -267,61 +289,23 @@ impl Core {
             },
         };
         for waiting in progress.waiting {
+            let waiting = Waiting {
+                kept_at: later(waiting.kept_at, ahead),
+                ..waiting
+            };
             if waiting.seq > core.read {
                 core.waiting_ahead.insert(waiting.seq, waiting);
             } else {
                 core.take_up(waiting);
             }
         }
-        core.look_at_clock(now);
         core.replay(progress.replays, now);
-        core.rate = subscriber.rate.map(|rate| Bucket::new(rate, now));
         core
     }
 
-    /// Tells what the clock shows, before anything else is told of this moment. Answers how far it was set back, if it was.
-    ///
-    /// Then what is due stays as far off as it was: nothing is held up by an hour that is lived through twice. Ages still
-    /// go by the clock, since nobody knows whether it was right before or is right now.
-    pub fn look_at_clock(&mut self, now: Timestamp) -> Option<SignedDuration> {
-        let by = self.latest.duration_since(now);
-        self.latest = now;
-        if by < SET_BACK_MIN {
-            return None;
-        }
-        self.due.clear();
-        for (seq, delivery) in &mut self.deliveries {
-            delivery.due_at = earlier(delivery.due_at, by);
-            // On record it is due by the clock as it was.
-            if delivery.waiting {
-                self.record.fates.insert(*seq, Fate::Waiting);
-            }
-        }
-        for waiting in self.waiting_ahead.values_mut() {
-            waiting.due_at = earlier(waiting.due_at, by);
-        }
-        self.record.ahead.extend(self.waiting_ahead.keys());
-        for line in self.lines.keys().cloned().collect::<Vec<_>>() {
-            self.arm(&line);
-        }
-        self.overdue_next = Timestamp::MIN;
-        self.breaker.set_back(by);
-        if let Some(rate) = &mut self.rate {
-            rate.set_back(by);
-        }
-        let times = [&mut self.record.since, &mut self.record.passed_since];
-        let again_at = self
-            .record
-            .outstanding
-            .as_mut()
-            .map(|outstanding| &mut outstanding.again_at);
-        for at in times.into_iter().chain(again_at).flatten() {
-            *at = earlier(*at, by);
-        }
-        if !self.record.fates.is_empty() || !self.record.ahead.is_empty() {
-            self.record.since.get_or_insert(now);
-        }
-        Some(by)
+    /// Tells how far the clock of every `now` is ahead of the wall clock, which may have been set since it was told last.
+    pub fn look_at_clock(&mut self, ahead: SignedDuration) {
+        self.ahead = ahead;
     }
 
     /// Does what operators want: delivers once more, and goes on, or stops, as the record says.
@@ -356,7 +340,7 @@ impl Core {
                 seq,
                 attempts: self.last_attempt(seq).max(replay.attempts),
                 subject: replay.subject,
-                kept_at: replay.kept_at,
+                kept_at: later(replay.kept_at, self.ahead),
                 due_at: now,
             };
             if seq > self.read {
@@ -428,15 +412,17 @@ impl Core {
                 continue;
             }
             let attempts = waited.as_ref().map_or(0, |waited| waited.attempts);
-            if self.kept_until(event.kept_at) <= now {
+            let kept_at = later(event.kept_at, self.ahead);
+            if self.kept_until(kept_at) <= now {
                 self.hold(seq, self.line_of(seq, &Arc::from(event.subject.as_str())));
-                self.expired(seq, attempts, now);
+                self.give_up(seq, attempts, EXPIRED, now);
+                self.expired += 1;
                 continue;
             }
-            let first = self.schedule.first(event.kept_at, now);
+            let first = self.schedule.first(kept_at, now);
             let due_at = waited.as_ref().map_or(first, |waited| waited.due_at);
             let known = Some(Arc::clone(&event));
-            self.enqueue(seq, &event.subject, event.kept_at, known, attempts, due_at);
+            self.enqueue(seq, &event.subject, kept_at, known, attempts, due_at);
             self.open.insert(seq);
             if waited.is_some() || self.follows_waiting(seq) {
                 self.set_aside_up_to(seq, now);
@@ -500,7 +486,7 @@ impl Core {
                 self.delay(due.seq, due.number, now, now);
                 self.stopped = true;
                 self.record.stopped = Some(Stopped {
-                    at: now,
+                    at: self.wall(now),
                     reason: "the subscriber answered 410 Gone".to_owned(),
                 });
             }
@@ -525,12 +511,25 @@ impl Core {
         self.settle(due.seq, Fate::Dead, now);
     }
 
+    /// Tells that the event of a [`Due`], which waited, is none that the subscriber wants any more. The delivery is dead, on
+    /// record.
+    pub fn unwanted(&mut self, due: Due, now: Timestamp) {
+        self.settle(due.seq, Fate::Dead, now);
+        self.give_up(due.seq, due.number - 1, UNWANTED, now);
+    }
+
+    /// Has every event that is in memory read again when its turn comes: what is in the store is another one now.
+    pub fn forget_events(&mut self) {
+        for delivery in self.deliveries.values_mut() {
+            delivery.event = None;
+        }
+        self.window = 0;
+        self.window_bytes = 0;
+    }
+
     /// Gives up deliveries whose event is older than events are kept, some at a time: a subscriber that is down for good
     /// would keep every event for ever.
     pub fn expire(&mut self, now: Timestamp) {
-        if self.stopped {
-            return;
-        }
         if self.overdue.is_empty() && self.overdue_next <= now {
             self.look_for_overdue(now);
         }
@@ -550,13 +549,14 @@ impl Core {
             self.due.remove(&(delivery.due_at, seq));
             let attempts = delivery.attempts;
             self.remove(seq, Fate::Dead);
-            self.expired(seq, attempts, now);
+            self.give_up(seq, attempts, EXPIRED, now);
+            self.expired += 1;
         }
     }
 
     /// When to call [`Core::expire`]; `None` while that would do nothing.
     pub fn expiry_due(&self) -> Option<Timestamp> {
-        if self.stopped || !self.can_record() {
+        if !self.can_record() {
             None
         } else if self.overdue.is_empty() {
             Some(self.overdue_next).filter(|next| *next < Timestamp::MAX)
@@ -570,7 +570,7 @@ impl Core {
         std::mem::take(&mut self.expired)
     }
 
-    /// When the oldest event was kept that is read and not settled.
+    /// When the oldest event was kept that is read and not settled, by the loop's clock.
     pub fn oldest(&self) -> Option<Timestamp> {
         self.deliveries.values().map(|delivery| delivery.kept_at).min()
     }
@@ -629,7 +629,10 @@ impl Core {
         let is_news = std::mem::replace(&mut record.breaker, breaker) != breaker;
         let mut settlement = Settlement {
             subscriber: self.subscriber.clone(),
-            at: now,
+            steady: Steady {
+                at: now,
+                ahead: self.ahead,
+            },
             cursor,
             attempts: std::mem::take(&mut record.attempts),
             stopped: record.stopped.take(),
@@ -755,6 +758,10 @@ impl Core {
         self.record.attempts.len() + outstanding + self.in_flight < self.bounds.record_max
     }
 
+    fn wall(&self, at: Timestamp) -> Timestamp {
+        later(at, -self.ahead)
+    }
+
     fn kept_until(&self, kept_at: Timestamp) -> Timestamp {
         kept_at.saturating_add(self.keep_events).unwrap_or(Timestamp::MAX)
     }
@@ -774,21 +781,20 @@ impl Core {
         self.overdue.make_contiguous().sort_unstable();
     }
 
-    /// Records that a delivery after so many attempts was given up for its age.
-    fn expired(&mut self, seq: u64, attempts: u32, now: Timestamp) {
+    /// Records why a delivery was given up after so many attempts.
+    fn give_up(&mut self, seq: u64, attempts: u32, (outcome, why): (&str, &str), now: Timestamp) {
         self.record.attempts.push(Attempt {
             seq,
             number: attempts + 1,
-            at: now,
+            at: self.wall(now),
             duration: Duration::ZERO,
             status: None,
-            outcome: EXPIRED.to_owned(),
+            outcome: outcome.to_owned(),
             request_headers: String::new(),
-            response: "given up without another attempt: the event is older than store.keep_events".to_owned(),
+            response: why.to_owned(),
         });
         self.record.fates.insert(seq, Fate::Dead);
         self.record.since.get_or_insert(now);
-        self.expired += 1;
     }
 
     /// Moves a delivery and all before it in its line into the retry set, as far as they are not there.
@@ -1011,6 +1017,10 @@ impl Core {
     }
 }
 
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_add(by).unwrap_or(at)
+}
+
 /// When to look again at one that is too old, but in flight: it may still arrive.
 fn again_after(now: Timestamp) -> Timestamp {
     now.saturating_add(EXPIRE_AGAIN).unwrap_or(now)
@@ -1092,7 +1102,8 @@ mod tests {
     }
 
     fn resumed(subscriber: &Subscriber, progress: Progress) -> Core {
-        Core::new(subscriber, KEEP, progress, at(0))
+        let now = Core::begins_at(&progress, at(0));
+        Core::new(subscriber, KEEP, progress, now, now.duration_since(at(0)))
     }
 
     fn waits(seq: u64, subject: &str, attempts: u32, due_at: Timestamp) -> Waiting {
@@ -1605,25 +1616,44 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_leaves_what_is_due_as_far_off_as_it_was() {
-        let mut core = fresh(&config(&[0, 300]));
-        core.feed(events(&["a"]), at(0));
-        let due = core.next(at(0)).unwrap();
-        end(&mut core, due, failed(500, None), at(0));
-        assert_eq!(core.attempt_due(), Some(at(300)));
-        let first = settle(&mut core, at(1));
-        assert_eq!(first.waiting[0].due_at, at(300));
-
+    fn what_is_due_stays_as_far_off_whatever_the_wall_clock_shows() {
         let hour = 3600;
-        assert_eq!(core.look_at_clock(at(100)), None);
-        assert_eq!(core.look_at_clock(at(100 - hour)), Some(SignedDuration::from_hours(1)));
-        assert_eq!(core.attempt_due(), Some(at(300 - hour)));
-        assert!(core.next(at(299 - hour)).is_none());
-        // The record says so too, for the next process.
-        let second = settle(&mut core, at(101 - hour));
-        assert_eq!((second.waiting.len(), second.waiting[0].due_at), (1, at(300 - hour)));
-        assert_eq!(second.at, at(101 - hour));
-        assert!(core.next(at(300 - hour)).is_some());
+        for set_by in [hour, -hour, 1000 * hour, -1000 * hour] {
+            let mut core = fresh(&config(&[0, 300]));
+            core.feed(events(&["a"]), at(0));
+            let first = core.next(at(0)).unwrap();
+            end(&mut core, first, failed(500, None), at(0));
+            core.look_at_clock(SignedDuration::from_secs(-set_by));
+            assert_eq!(core.attempt_due(), Some(at(300)));
+            // What is kept now is as old as the wall clock says, and so is what waits.
+            let mut next = event(2, "b");
+            next.kept_at = at(10 + set_by);
+            core.feed(vec![Arc::new(next)], at(10));
+            assert_eq!(seqs(&due(&mut core, at(10))), [2]);
+            core.expire(at(20));
+            assert_eq!(core.take_expired(), 0);
+
+            // The next process goes on by the same clock, ten seconds later.
+            let settlement = settle(&mut core, at(20));
+            let progress = Progress {
+                cursor: settlement.cursor,
+                waiting: vec![waits(1, "a", 1, at(300))],
+                steady: Some(settlement.steady),
+                ..Progress::default()
+            };
+            let now = Core::begins_at(&progress, at(30 + set_by));
+            assert_eq!(now, at(30));
+            let mut next = Core::new(
+                &config(&[0, 300]),
+                KEEP,
+                progress,
+                now,
+                now.duration_since(at(30 + set_by)),
+            );
+            assert_eq!(next.attempt_due(), Some(at(300)));
+            assert!(next.next(at(299)).is_none());
+            assert!(next.next(at(300)).is_some());
+        }
     }
 
     #[test]
@@ -1631,7 +1661,10 @@ mod tests {
         let progress = Progress {
             cursor: 1,
             waiting: vec![waits(1, "a", 1, at(7200 + 300))],
-            settled_at: Some(at(7200)),
+            steady: Some(Steady {
+                at: at(7200),
+                ahead: SignedDuration::ZERO,
+            }),
             ..Progress::default()
         };
         let mut config = config(&[0, 300]);
@@ -1640,10 +1673,10 @@ mod tests {
             per: Duration::from_secs(1),
         });
         let mut core = resumed(&config, progress);
-        assert_eq!(core.attempt_due(), Some(at(300)));
+        assert_eq!(core.attempt_due(), Some(at(7200 + 300)), "five minutes, not two hours");
         // Nor does it allow for more than the rate.
-        core.feed(vec![Arc::new(event(2, "b"))], at(0));
-        assert_eq!(core.attempt_due(), Some(at(1)));
+        core.feed(vec![Arc::new(event(2, "b"))], at(7200));
+        assert_eq!(core.attempt_due(), Some(at(7201)));
     }
 
     #[test]
@@ -1884,6 +1917,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgotten_is_fetched_and_what_is_unwanted_is_given_up_on_record() {
+        let mut core = fresh(&config(&[0, 5]));
+        core.feed(events(&["a", "a", "b"]), at(0));
+        let first = core.next(at(0)).unwrap();
+        assert!(first.event.is_some());
+        core.forget_events();
+        assert_eq!(core.remembered(), (3, 0));
+        let other = core.next(at(0)).unwrap();
+        assert!((other.seq, other.event.is_some()) == (3, false));
+        end(&mut core, first, delivered(), at(0));
+        end(&mut core, other, failed(500, None), at(0));
+        let second = core.next(at(0)).unwrap();
+        assert_eq!(second.seq, 2);
+        core.unwanted(second, at(0));
+        let settlement = settle(&mut core, at(1));
+        assert_eq!((settlement.cursor, settlement.dead), (3, vec![2]));
+        let last = settlement.attempts.last().unwrap();
+        assert_eq!((last.seq, last.number, last.outcome.as_str()), (2, 1, UNWANTED.0));
+    }
+
+    #[test]
     fn what_is_too_old_is_given_up_on_record() {
         let mut core = fresh(&config(&[0, 5]));
         core.keep_events = Duration::from_secs(100);
@@ -1906,7 +1960,7 @@ mod tests {
         assert_eq!((settlement.dead, settlement.waiting[0].seq), (vec![1], 2));
         let last = settlement.attempts.last().unwrap();
         assert_eq!((last.seq, last.number, last.status), (1, 2, None));
-        assert_eq!((last.outcome.as_str(), last.at), (EXPIRED, at(100)));
+        assert_eq!((last.outcome.as_str(), last.at), (EXPIRED.0, at(100)));
         // The one behind it has its turn, and is given up when its time comes.
         assert_eq!(core.attempt_due(), Some(at(10)));
         core.expire(at(110));
@@ -1944,7 +1998,7 @@ mod tests {
         assert_eq!(core.take_expired(), 2);
         let settlement = settle(&mut core, at(0) + KEEP);
         assert_eq!((settlement.cursor, settlement.dead), (2, vec![1, 2]));
-        assert!(settlement.attempts.iter().all(|attempt| attempt.outcome == EXPIRED));
+        assert!(settlement.attempts.iter().all(|attempt| attempt.outcome == EXPIRED.0));
     }
 
     #[test]

@@ -3,7 +3,15 @@
 //! The loop owns its state and waits for one thing at a time: something that happened, the feed's head, the next due
 //! time, the stop. Reading, recording and every attempt run beside it, so that it never waits for a disk or a socket.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::{
@@ -15,15 +23,15 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     deliver::{Attempted, Courier, Outcome, Reason},
-    dispatch::{Core, Due},
+    dispatch::{self, Core, Due},
     metrics::Meters,
     privacy::Censor,
-    schedule::{NextStep, earlier},
+    schedule::NextStep,
     sign::Signer,
     standing::{Board, Failed},
 };
 use crate::{
-    clock,
+    clock::{self, Steady},
     config::Subscriber,
     event::Kept,
     store::{self, Progress, Store, Wishes},
@@ -31,8 +39,6 @@ use crate::{
 
 /// How long to leave the store alone after it failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
-/// The longest sleep: within this time it is seen that the clock was set.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How often a loop that cannot read, and so does not watch the feed's head, measures how far it is behind.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
@@ -54,6 +60,8 @@ pub(super) struct Follower {
     /// Wait for nothing any more.
     pub(super) abandon: CancellationToken,
     pub(super) record_changed: Notify,
+    /// Counts erasures: what was read before one is not delivered after it.
+    pub(super) erasures: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Follower {
@@ -126,6 +134,8 @@ impl Follower {
         let event = match due.event {
             Some(event) => event,
             None => match self.store.fetch(&[due.seq]).await.map(|mut events| events.pop()) {
+                // It waited since before the subscriber's block was changed.
+                Ok(Some(event)) if !dispatch::passes(&self.subscriber.filter, &event) => return Happened::Unwanted,
                 Ok(Some(event)) => event,
                 Ok(None) => return Happened::Lost,
                 Err(error) => return Happened::Unread(error),
@@ -150,6 +160,8 @@ enum Happened {
     Unread(store::Error),
     /// The event is no longer in the store.
     Lost,
+    /// The filter does not let the event pass.
+    Unwanted,
     Read(Result<Vec<Arc<Kept>>, store::Error>),
     Recorded(Result<(), store::Error>),
     LookedUp(Result<Wishes, store::Error>),
@@ -158,6 +170,9 @@ enum Happened {
 struct Loop {
     with: Arc<Follower>,
     core: Core,
+    clock: Steady,
+    /// As many as the events in memory have been read after.
+    erasures: u64,
     head: watch::Receiver<u64>,
     tasks: JoinSet<Happened>,
     /// The attempts among the tasks.
@@ -166,6 +181,8 @@ struct Loop {
     recording: Recording,
     /// The record has to be looked up.
     look_again: bool,
+    /// A settlement was with the store since it was looked up last.
+    settled_last: bool,
     down_since: Option<Timestamp>,
     /// When to say again that it is down.
     say_down: Timestamp,
@@ -179,7 +196,10 @@ struct Loop {
 
 enum Reading {
     Ready,
-    UnderWay,
+    UnderWay {
+        /// When it began.
+        erasures: u64,
+    },
     /// The store failed, or had nothing before this head.
     NotBefore {
         at: Timestamp,
@@ -198,14 +218,20 @@ enum Recording {
 
 impl Loop {
     fn new(with: Arc<Follower>, progress: Progress) -> Self {
+        let wall = clock::aging();
+        let now = Core::begins_at(&progress, wall);
+        let ahead = now.duration_since(wall);
         Self {
-            core: Core::new(&with.subscriber, with.keep_events, progress, clock::now()),
+            core: Core::new(&with.subscriber, with.keep_events, progress, now, ahead),
+            clock: Steady::from(now),
+            erasures: with.erasures.load(Ordering::Acquire),
             head: with.store.head(),
             tasks: JoinSet::new(),
             attempts: HashMap::new(),
             reading: Reading::Ready,
             recording: Recording::Ready,
             look_again: false,
+            settled_last: false,
             down_since: None,
             say_down: Timestamp::MIN,
             expired: 0,
@@ -219,6 +245,7 @@ impl Loop {
         loop {
             let now = self.look_at_clock();
             if !self.is_stopping() {
+                self.look_for_erasures();
                 self.core.expire(now);
                 self.attempt(now);
                 self.read(now);
@@ -232,20 +259,17 @@ impl Loop {
         }
     }
 
-    fn look_at_clock(&mut self) -> Timestamp {
-        let now = clock::now();
-        if let Some(by) = self.core.look_at_clock(now) {
-            warn!(
-                subscriber = self.with.name(),
-                by = %format_args!("{by:#}"),
-                "the clock was set back: what is due stays as far off as it was"
-            );
-            self.say_down = earlier(self.say_down, by);
-            self.say_expired = earlier(self.say_expired, by);
-            if let Reading::NotBefore { at } = &mut self.reading {
-                *at = earlier(*at, by);
-            }
+    /// What is in memory may have been erased since it was read.
+    fn look_for_erasures(&mut self) {
+        let erasures = self.with.erasures.load(Ordering::Acquire);
+        if std::mem::replace(&mut self.erasures, erasures) != erasures {
+            self.core.forget_events();
         }
+    }
+
+    fn look_at_clock(&mut self) -> Timestamp {
+        let now = self.clock.now();
+        self.core.look_at_clock(now.duration_since(clock::aging()));
         now
     }
 
@@ -260,14 +284,16 @@ impl Loop {
 
     fn read(&mut self, now: Timestamp) {
         match self.reading {
-            Reading::UnderWay | Reading::Closed => return,
+            Reading::UnderWay { .. } | Reading::Closed => return,
             Reading::NotBefore { at } if now < at => return,
             Reading::NotBefore { at: _ } | Reading::Ready => self.reading = Reading::Ready,
         }
         let head = *self.head.borrow_and_update();
         let (after, room) = (self.core.read_to(), self.core.room());
         if head > after && room > 0 {
-            self.reading = Reading::UnderWay;
+            self.reading = Reading::UnderWay {
+                erasures: self.erasures,
+            };
             let store = self.with.store.clone();
             self.tasks
                 .spawn(async move { Happened::Read(store.read(after, room).await) });
@@ -280,9 +306,15 @@ impl Loop {
             Recording::UnderWay | Recording::GivenUp => return,
         }
         let store = self.with.store.clone();
+        // With a slow disk a settlement is always due; who asked for something has a turn all the same.
+        let has_turn = self.look_again && std::mem::take(&mut self.settled_last) && !self.is_stopping();
         let is_due = self.is_stopping() || self.core.settlement_due().is_some_and(|at| at <= now);
-        if is_due && let Some(settlement) = self.core.take_settlement(now) {
+        if is_due
+            && !has_turn
+            && let Some(settlement) = self.core.take_settlement(now)
+        {
             self.recording = Recording::UnderWay;
+            self.settled_last = true;
             self.tasks
                 .spawn(async move { Happened::Recorded(store.settle(settlement).await) });
         } else if self.look_again && !self.is_stopping() {
@@ -312,7 +344,7 @@ impl Loop {
         } else if was_down && !is_down {
             info!(subscriber, "subscriber is back");
         }
-        self.down_since = is_down.then(|| self.down_since.unwrap_or(now));
+        self.down_since = is_down.then(|| self.down_since.unwrap_or_else(clock::now));
         let mut seen = self.with.board.write();
         seen.cursor = self.core.cursor();
         seen.lag = lag;
@@ -365,7 +397,7 @@ impl Loop {
                     self.reading = Reading::Closed;
                 }
             }
-            () = clock::sleep(sleep.unwrap_or_default().min(SLEEP_MAX)), if sleep.is_some() => {}
+            () = clock::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
             () = with.record_changed.notified() => self.look_again = true,
             () = with.stop.cancelled(), if !is_stopping => {}
             () = with.abandon.cancelled(), if is_stopping && !self.attempts.is_empty() => {
@@ -395,7 +427,7 @@ impl Loop {
         let reading = match self.reading {
             Reading::NotBefore { at } => Some(at),
             Reading::Ready if !self.watches_head() => Some(after(now, MEASURE_EVERY)),
-            Reading::Ready | Reading::UnderWay | Reading::Closed => None,
+            Reading::Ready | Reading::UnderWay { .. } | Reading::Closed => None,
         };
         let saying = (self.expired > 0).then_some(self.say_expired);
         [
@@ -427,10 +459,18 @@ impl Loop {
                     );
                     self.core.lost(due, now);
                 }
+                (Happened::Unwanted, Some((due, _))) => {
+                    debug!(
+                        subscriber = self.with.name(),
+                        seq = due.seq,
+                        "the filter does not let it pass any more"
+                    );
+                    self.core.unwanted(due, now);
+                }
                 (Happened::Read(read), None) => self.was_read(read, now),
                 (Happened::Recorded(recorded), None) => self.was_recorded(recorded, now),
                 (Happened::LookedUp(wishes), None) => self.was_looked_up(wishes, now),
-                (Happened::Ended { .. } | Happened::Unread(_) | Happened::Lost, None)
+                (Happened::Ended { .. } | Happened::Unread(_) | Happened::Lost | Happened::Unwanted, None)
                 | (Happened::Read(_) | Happened::Recorded(_) | Happened::LookedUp(_), Some(_)) => {
                     unreachable!("attempts, and only attempts, are listed")
                 }
@@ -445,7 +485,7 @@ impl Loop {
                         request_headers: String::new(),
                         response: "the attempt broke down".to_owned(),
                     };
-                    self.ended(due, now, attempted, now);
+                    self.ended(due, clock::now(), attempted, now);
                 }
                 // Without its reading or recording the loop would stand still; it starts again instead.
                 None => panic!("a task of the store broke down: {error}"),
@@ -460,10 +500,10 @@ impl Loop {
         self.with.meters.ended(step, took);
         let subscriber = self.with.name();
         match step {
-            NextStep::Done => self.with.board.write().last_delivered = Some(now),
+            NextStep::Done => self.with.board.write().last_delivered = Some(clock::now()),
             NextStep::Again(_) | NextStep::Dead | NextStep::Stop => {
                 self.with.board.write().last_failed = Some(Failed {
-                    at: now,
+                    at: clock::now(),
                     outcome,
                     status,
                 });
@@ -471,7 +511,15 @@ impl Loop {
         }
         match step {
             NextStep::Done => debug!(subscriber, seq, number, status, "delivered"),
-            NextStep::Again(at) => debug!(subscriber, seq, number, outcome, status, again = %at, "failed to deliver"),
+            NextStep::Again(at) => debug!(
+                subscriber,
+                seq,
+                number,
+                outcome,
+                status,
+                again_in = %format_args!("{:#}", at.duration_since(now)),
+                "failed to deliver"
+            ),
             NextStep::Dead => warn!(
                 subscriber,
                 seq, number, outcome, status, "all attempts are spent, it is dead"
@@ -481,12 +529,18 @@ impl Loop {
     }
 
     fn was_read(&mut self, read: Result<Vec<Arc<Kept>>, store::Error>, now: Timestamp) {
+        let is_stale = match self.reading {
+            Reading::UnderWay { erasures } => erasures != self.with.erasures.load(Ordering::Acquire),
+            Reading::Ready | Reading::NotBefore { .. } | Reading::Closed => false,
+        };
         self.reading = match read {
+            Ok(_) if is_stale => Reading::Ready,
             // Not what the head promised; asking at once would be asking for ever.
             Ok(events) if events.is_empty() => Reading::NotBefore {
                 at: after(now, STORE_PAUSE),
             },
             Ok(events) => {
+                self.say_missing(&events);
                 self.core.feed(events, now);
                 Reading::Ready
             }
@@ -497,6 +551,23 @@ impl Loop {
                 }
             }
         };
+    }
+
+    /// Places have no gaps, but what is kept long enough is removed also before a subscriber that is stopped.
+    fn say_missing(&self, events: &[Arc<Kept>]) {
+        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+            return;
+        };
+        let missing = last.seq - self.core.read_to() - events.len() as u64;
+        if missing > 0 {
+            self.with.meters.expired(missing);
+            warn!(
+                subscriber = self.with.name(),
+                events = missing,
+                before = %first.id,
+                "older than store.keep_events and removed while the subscriber was stopped: it never gets them"
+            );
+        }
     }
 
     fn was_recorded(&mut self, recorded: Result<(), store::Error>, now: Timestamp) {

@@ -1,8 +1,10 @@
 //! What an operator can have done to deliveries while the gateway runs.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
-use super::{Outbound, dispatch};
+use super::{Outbound, dispatch, follow::Follower};
 use crate::{
     event::EventId,
     store::{self, Query},
@@ -29,6 +31,8 @@ pub enum Refused {
     NoSubscriber(String),
     #[error("there is no event {0}")]
     NoEvent(EventId),
+    #[error("types and where of subscriber {subscriber:?} do not let {event} pass; change its block and reload")]
+    NotWanted { subscriber: String, event: EventId },
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -51,10 +55,16 @@ impl Outbound {
     ///
     /// # Errors
     ///
-    /// When there is no such subscriber or event, or the store fails.
+    /// When there is no such subscriber or event, the subscriber does not want it, or the store fails.
     pub async fn replay(&self, subscriber: &str, id: EventId) -> Result<(), Refused> {
-        self.check(subscriber)?;
+        let follower = self.check(subscriber)?;
         let event = self.store.history().event(id).await?.ok_or(Refused::NoEvent(id))?;
+        if !dispatch::passes(&follower.subscriber.filter, &event) {
+            return Err(Refused::NotWanted {
+                subscriber: subscriber.to_owned(),
+                event: id,
+            });
+        }
         self.put_back(subscriber, vec![event.seq]).await
     }
 
@@ -66,9 +76,7 @@ impl Outbound {
     /// When there is no such subscriber, or the store fails.
     pub async fn replay_some(&self, query: Query, after: u64, until: Option<Timestamp>) -> Result<Replayed, Refused> {
         let name = query.subscriber.clone().unwrap_or_default();
-        let follower = self
-            .follower(&name)
-            .ok_or_else(|| Refused::NoSubscriber(name.clone()))?;
+        let follower = self.check(&name)?;
         let limit = query.limit;
         let found = self.store.history().replayable(query, after, until).await?;
         if found.waiting + limit > follower.subscriber.waiting_max.max(limit) {
@@ -96,10 +104,8 @@ impl Outbound {
         Ok(())
     }
 
-    fn check(&self, subscriber: &str) -> Result<(), Refused> {
-        match self.follower(subscriber) {
-            Some(_) => Ok(()),
-            None => Err(Refused::NoSubscriber(subscriber.to_owned())),
-        }
+    fn check(&self, subscriber: &str) -> Result<Arc<Follower>, Refused> {
+        self.follower(subscriber)
+            .ok_or_else(|| Refused::NoSubscriber(subscriber.to_owned()))
     }
 }

@@ -37,6 +37,14 @@ impl Censor {
         let mut data = BTreeMap::new();
         let dropped = privacy.drop.iter().map(|path| (path, Fate::Drop));
         let masked = privacy.mask.iter().map(|path| (path, Fate::Mask));
+        for path in &privacy.mask {
+            // What a party's number was read from has the same digits.
+            if let [party @ .., last] = &path[..]
+                && last == "number"
+            {
+                set(&mut data, &[party, &["raw".to_owned()]].concat(), Fate::Mask);
+            }
+        }
         for (path, fate) in masked.chain(dropped) {
             set(&mut data, path, fate);
         }

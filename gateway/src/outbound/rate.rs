@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::schedule::earlier;
 use crate::config::Rate;
 
 /// As many tokens as one second allows, at least one, which is the most that comes in one burst.
@@ -55,13 +54,6 @@ impl Bucket {
         }
         self.taken.push_back(later(now, self.back_after));
         true
-    }
-
-    /// The clock was set back by this much: what is taken is back as soon as it would have been.
-    pub(super) fn set_back(&mut self, by: SignedDuration) {
-        for back_at in &mut self.taken {
-            *back_at = earlier(*back_at, by);
-        }
     }
 
     /// When there is a token.
@@ -162,17 +154,5 @@ mod tests {
         assert_eq!(at.iter().filter(|at| **at == hour).count(), 50);
         assert_eq!(at.iter().filter(|at| **at == hour + 1_000_000).count(), 50);
         assert_eq!(at.len(), 100);
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_changes_nothing() {
-        let mut bucket = Bucket::new(rate(2, 1), micros(0));
-        let hour = 3_600_000_000;
-        assert!(bucket.take(micros(hour)));
-        assert!(bucket.take(micros(hour)));
-        bucket.set_back(SignedDuration::from_hours(1));
-        assert!(!bucket.take(micros(999_999)));
-        assert_eq!(bucket.back_at(), micros(1_000_000));
-        assert!(bucket.take(micros(1_000_000)));
     }
 }

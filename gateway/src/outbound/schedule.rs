@@ -90,11 +90,6 @@ fn later(from: Timestamp, by: Duration) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// A time as the clock shows it once it was set back.
-pub(super) fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_sub(by).unwrap_or(Timestamp::MIN)
-}
-
 /// Reads a `Retry-After` header: seconds, or an HTTP date in any of its three forms (RFC 9110, 5.6.7 and 10.2.3). A date
 /// in the past is no wait. `None` when it is neither.
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {

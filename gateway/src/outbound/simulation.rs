@@ -1,5 +1,5 @@
 //! Whole histories of one subscriber in simulated time, each from its seed: a feed, a store that fails, a process that
-//! crashes, stops and starts, a subscriber of moods, operators, and a clock that is set back. Nothing sleeps; a history of
+//! crashes, stops and starts, a subscriber of moods, operators, and a wall clock that is set. Nothing sleeps; a history of
 //! days takes a fraction of a millisecond.
 //!
 //! [`Core`] is driven as `follow` drives it, and only woken when it asked to be. What every history shows:
@@ -43,7 +43,7 @@ use super::{
 use crate::{
     config::{Order, Pattern, Rate, Subscriber},
     event::Kept,
-    store::{Breaker, Progress, Replay, Settlement, Stopped, Waiting, Wishes},
+    store::{Breaker, Progress, Replay, Settlement, Steady, Stopped, Waiting, Wishes},
 };
 
 /// Microseconds: of a history, from its beginning.
@@ -58,7 +58,6 @@ const DAY: Time = 24 * HOUR;
 const START: Time = 1_700_000_000 * SECOND;
 /// As `follow` has them.
 const STORE_PAUSE: Time = SECOND;
-const SLEEP_MAX: Time = MINUTE;
 /// How long a subscriber may take.
 const TIMEOUT: Time = 15 * SECOND;
 /// What an overloaded subscriber asks for at most, in seconds.
@@ -118,7 +117,7 @@ enum What {
     Keep,
     Replay,
     Resume,
-    SetBack,
+    SetClock,
     StoreFails(bool),
     Stop,
     Start,
@@ -138,7 +137,9 @@ struct Disk {
     dead: BTreeSet<u64>,
     stopped: Option<Stopped>,
     breaker: Breaker,
-    settled_at: Option<Timestamp>,
+    steady: Option<Steady>,
+    /// When the settlement that says so was taken, in truth.
+    settled: Time,
     /// Ticket and place of every replay that is not known.
     replays: Vec<(u64, u64)>,
     /// Every attempt's outcome.
@@ -159,6 +160,8 @@ struct Pauses {
 /// The running process, and what the model knows of it.
 struct Life {
     core: Core,
+    /// When it began, and what its clock showed then.
+    began: (Time, Timestamp),
     order: Order,
     in_flight_max: usize,
     in_flight: HashMap<u64, UnderWay>,
@@ -167,6 +170,7 @@ struct Life {
     /// Not known to be durable.
     taken: Option<Taken>,
     look_again: bool,
+    settled_last: bool,
     stopping: bool,
     /// In the retry set when it began.
     loaded: usize,
@@ -178,6 +182,21 @@ struct Life {
     pauses: Pauses,
     failures_in_a_row: u32,
     stopped: bool,
+}
+
+impl Life {
+    /// What its clock shows.
+    fn clock(&self, now: Time) -> Timestamp {
+        let (began, shown) = self.began;
+        Timestamp::from_microsecond(shown.as_microsecond() + now - began).expect("a history is not that long")
+    }
+
+    /// When its clock will be past this.
+    fn when(&self, at: Timestamp) -> Time {
+        let (began, shown) = self.began;
+        // What the clock's microseconds cannot tell apart is over with the next one.
+        at.as_microsecond() + 1 - shown.as_microsecond() + began
+    }
 }
 
 struct UnderWay {
@@ -198,6 +217,7 @@ struct Taken {
     settlement: Arc<Settlement>,
     pauses: Pauses,
     dying: HashSet<u64>,
+    at: Time,
     /// Wanted once more since then.
     revived: HashSet<u64>,
 }
@@ -213,10 +233,10 @@ struct History {
     dice: Dice,
     tells: bool,
     now: Time,
-    /// How far the clock was set back.
+    /// How far the wall clock is behind.
     set_back: Time,
     /// What the clock has shown: what was too old then was given up, whatever the clock shows since.
-    latest: Timestamp,
+    latest: (Timestamp, Time),
     config: Subscriber,
     keep: Duration,
     bounds: Bounds,
@@ -238,7 +258,6 @@ struct History {
     slots: u64,
     /// How often an operator wanted an event once more.
     replays: u64,
-    replayed: BTreeSet<u64>,
     /// Of those, the ones that were not attempted since.
     wanted: BTreeSet<u64>,
     /// What the subscriber had, and the process of then knew.
@@ -330,7 +349,7 @@ impl History {
             now: 0,
             tells,
             set_back: 0,
-            latest: Timestamp::MIN,
+            latest: (Timestamp::MIN, 0),
             config,
             keep,
             bounds,
@@ -348,7 +367,6 @@ impl History {
             lives: 0,
             slots: 0,
             replays: 0,
-            replayed: BTreeSet::new(),
             wanted: BTreeSet::new(),
             had: HashSet::new(),
             attempts: VecDeque::new(),
@@ -371,7 +389,7 @@ impl History {
         }
         for _ in 0..rare(self, 3) {
             let at = self.dice.within(self.calm_at);
-            self.at(at, What::SetBack);
+            self.at(at, What::SetClock);
         }
         for _ in 0..rare(self, 4) {
             let at = self.dice.within(self.calm_at);
@@ -406,12 +424,6 @@ impl History {
 
     fn clock(&self) -> Timestamp {
         Timestamp::from_microsecond(START + self.now - self.set_back).expect("a history is not that long")
-    }
-
-    /// When the clock will be past this.
-    fn when(&self, at: Timestamp) -> Time {
-        // What the clock's microseconds cannot tell apart is over with the next one.
-        at.as_microsecond() + 1 - START + self.set_back
     }
 
     fn is_wanted(&self, event: &Kept) -> bool {
@@ -532,19 +544,25 @@ impl History {
         );
     }
 
+    /// The latest time that anything can take for the present one.
+    fn age(&mut self) {
+        let (latest, seen) = self.latest;
+        let passed = Duration::from_micros((self.now - seen) as u64);
+        self.latest = (self.clock().max(latest + passed), self.now);
+    }
+
+    /// As in `follow`.
     fn look_at_clock(&self, life: &mut Life) -> Timestamp {
-        let clock = self.clock();
-        if let Some(by) = life.core.look_at_clock(clock) {
-            self.tell(|| format!("the clock was set back by {by:#}"));
-        }
-        clock
+        let now = life.clock(self.now);
+        life.core.look_at_clock(now.duration_since(self.clock()));
+        now
     }
 
     /// As the loop of `follow`.
     fn turn(&mut self) {
         let Some(mut life) = self.life.take() else { return };
         let clock = self.look_at_clock(&mut life);
-        self.latest = self.latest.max(clock);
+        self.age();
         if !life.stopping {
             life.core.expire(clock);
             self.attempt(&mut life);
@@ -581,13 +599,13 @@ impl History {
             Reading::NotBefore(at) => Some(at),
             Reading::Ready | Reading::UnderWay { .. } => None,
         };
-        let asked = asked.into_iter().flatten().map(|at| self.when(at));
+        let asked = asked.into_iter().flatten().map(|at| life.when(at));
         let earliest = asked.chain(reading).min()?;
-        Some(earliest.clamp(self.now, self.now + SLEEP_MAX))
+        Some(earliest.max(self.now))
     }
 
     fn attempt(&mut self, life: &mut Life) {
-        let clock = self.clock();
+        let clock = life.clock(self.now);
         while let Some(due) = life.core.next(clock) {
             let seq = due.seq;
             self.check_attempt(life, &due);
@@ -623,10 +641,7 @@ impl History {
             .feed
             .get(seq as usize - 1)
             .expect("only what is in the feed is delivered");
-        assert!(
-            self.is_wanted(event) || self.replayed.contains(&seq),
-            "{seq} is not wanted"
-        );
+        assert!(self.is_wanted(event), "{seq} is not wanted");
         assert!(!life.stopped, "{seq} came while the subscriber was stopped");
         assert!(self.now >= life.pauses.held_until, "{seq} came while all were held");
         let most = if life.failures_in_a_row >= OPEN_AFTER {
@@ -722,15 +737,21 @@ impl History {
         if !matches!(life.recording, Recording::Ready) {
             return;
         }
-        let clock = self.clock();
+        let clock = life.clock(self.now);
+        let has_turn = life.look_again && mem::take(&mut life.settled_last) && !life.stopping;
         let is_due = life.stopping || life.core.settlement_due().is_some_and(|at| at <= clock);
-        if is_due && let Some(settlement) = life.core.take_settlement(clock) {
+        if is_due
+            && !has_turn
+            && let Some(settlement) = life.core.take_settlement(clock)
+        {
             life.recording = Recording::Settling;
+            life.settled_last = true;
             // The one that failed comes again as it was.
             life.taken.get_or_insert_with(|| Taken {
                 settlement,
                 pauses: life.pauses.clone(),
                 dying: life.dying.clone(),
+                at: self.now,
                 revived: HashSet::new(),
             });
             let most = if self.dice.one_in(20) { 5 * SECOND } else { 30 * MILLI };
@@ -745,13 +766,18 @@ impl History {
     }
 
     fn progress(&self) -> Progress {
+        // How old it is, the store knows from the event.
+        let waiting = self.disk.waiting.values().map(|waiting| Waiting {
+            kept_at: self.feed[waiting.seq as usize - 1].kept_at,
+            ..waiting.clone()
+        });
         Progress {
             cursor: self.disk.cursor,
-            waiting: self.disk.waiting.values().cloned().collect(),
+            waiting: waiting.collect(),
             dead_ahead: self.disk.dead.range(self.disk.cursor + 1..).copied().collect(),
             stopped: self.disk.stopped.clone(),
             breaker: self.disk.breaker,
-            settled_at: self.disk.settled_at,
+            steady: self.disk.steady,
             replays: self.wishes().replays,
         }
     }
@@ -787,7 +813,10 @@ impl History {
                 self.disk.stopped = None;
                 self.look_again();
             }
-            What::SetBack => self.set_back += self.dice.within(HOUR),
+            What::SetClock => {
+                let by = self.dice.within(HOUR);
+                self.set_back += self.dice.pick(&[by, by, -by]);
+            }
             What::StoreFails(fails) => self.store_fails = fails,
             What::Start => self.start(),
             What::Stop => {
@@ -843,10 +872,16 @@ impl History {
 
     /// An operator wants an event once more, whatever became of it.
     fn replay(&mut self) {
-        if self.feed.is_empty() {
+        let wanted: Vec<_> = self
+            .feed
+            .iter()
+            .filter(|event| self.is_wanted(event))
+            .cloned()
+            .collect();
+        if wanted.is_empty() {
             return;
         }
-        let event = Arc::clone(&self.feed[self.dice.roll(self.feed.len() as u64) as usize]);
+        let event = self.dice.pick(&wanted);
         let seq = event.seq;
         self.tell(|| format!("replay {seq}"));
         let waiting = Waiting {
@@ -860,7 +895,6 @@ impl History {
         self.disk.dead.remove(&seq);
         self.replays += 1;
         self.disk.replays.push((self.replays, seq));
-        self.replayed.insert(seq);
         self.wanted.insert(seq);
         self.look_again();
     }
@@ -879,8 +913,21 @@ impl History {
         for (_, seq) in &self.disk.replays {
             pauses.not_before.remove(seq);
         }
+        let (progress, wall) = (self.progress(), self.clock());
+        let now = Core::begins_at(&progress, wall);
+        if let Some(steady) = progress.steady {
+            // Between two processes there is only the wall clock. Where that was set forward, pauses seem to be over.
+            let seems = now.as_microsecond() - steady.at.as_microsecond();
+            let too_much = (seems - (self.now - self.disk.settled)).max(0);
+            pauses.held_until -= too_much;
+            for (_, not_before) in pauses.not_before.values_mut() {
+                *not_before -= too_much;
+            }
+        }
+        let core = Core::new(&self.config, self.keep, progress, now, now.duration_since(wall));
         self.life = Some(Life {
-            core: Core::new(&self.config, self.keep, self.progress(), self.clock()).bounded(self.bounds),
+            core: core.bounded(self.bounds),
+            began: (self.now, now),
             order: self.config.order,
             in_flight_max: self.config.in_flight_max,
             in_flight: HashMap::new(),
@@ -888,6 +935,7 @@ impl History {
             recording: Recording::Ready,
             taken: None,
             look_again: false,
+            settled_last: false,
             stopping: false,
             loaded: self.disk.waiting.len(),
             replays_known: self.disk.replays.last().map_or(0, |(ticket, _)| *ticket),
@@ -1037,6 +1085,7 @@ impl History {
             settlement,
             mut pauses,
             dying,
+            at,
             revived: _,
         } = taken;
         self.tell(|| {
@@ -1057,7 +1106,8 @@ impl History {
         );
         let disk = &mut self.disk;
         disk.cursor = settlement.cursor;
-        disk.settled_at = Some(settlement.at);
+        disk.steady = Some(settlement.steady);
+        disk.settled = at;
         for waiting in &settlement.waiting {
             disk.waiting.insert(waiting.seq, waiting.clone());
             disk.dead.remove(&waiting.seq);
@@ -1094,7 +1144,7 @@ impl History {
         }
         for seq in &settlement.dead {
             let event = &self.feed[*seq as usize - 1];
-            let is_old = event.kept_at + self.keep <= self.latest;
+            let is_old = event.kept_at + self.keep <= self.latest.0;
             assert!(
                 is_old || dying.contains(seq),
                 "{seq} is recorded as dead and was not given up"

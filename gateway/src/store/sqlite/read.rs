@@ -532,7 +532,11 @@ fn delivery(
         return Ok(None);
     };
     let waiting = connection
-        .prepare_cached("SELECT attempts, due_at_us FROM waiting WHERE seq = ? AND subscriber = ?")?
+        .prepare_cached(
+            "SELECT waiting.attempts, waiting.due_at_us - subscriber.ahead_us
+             FROM waiting JOIN subscriber ON subscriber.id = waiting.subscriber
+             WHERE waiting.seq = ? AND waiting.subscriber = ?",
+        )?
         .query_row(params![seq, subscriber], |row| {
             Ok((row.get::<_, u32>(0)?, time(row, 1)?))
         })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{
     Connection, OptionalExtension as _, Result, ToSql, named_params, params,
     types::{ToSqlOutput, ValueRef},
@@ -13,8 +13,8 @@ use crate::{
     config::From,
     event::{ERASED, Event, Kept, RawWebhook},
     store::{
-        Breaker, Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Replay, Settlement, Stopped, Submission,
-        Waiting, Wishes,
+        Breaker, Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Replay, Settlement, Steady, Stopped,
+        Submission, Waiting, Wishes,
     },
 };
 
@@ -267,8 +267,10 @@ fn add_event(
 pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -> Result<()> {
     let subscriber = subscriber(connection, &it.subscriber, it.cursor)?;
     connection
-        .prepare_cached("UPDATE subscriber SET cursor = max(cursor, ?2), settled_at_us = ?3 WHERE id = ?1")?
-        .execute(params![subscriber, it.cursor, us(it.at)])?;
+        .prepare_cached(
+            "UPDATE subscriber SET cursor = max(cursor, ?2), steady_at_us = ?3, ahead_us = ?4 WHERE id = ?1",
+        )?
+        .execute(params![subscriber, it.cursor, us(it.steady.at), us_of(it.steady.ahead)])?;
 
     let mut wait = connection.prepare_cached(
         "INSERT INTO waiting (seq, subscriber, attempts, due_at_us) VALUES (?, ?, ?, ?)
@@ -360,14 +362,14 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, from:
         }
     };
     let subscriber = subscriber(connection, name, begin)?;
-    let (cursor, stopped, breaker, settled_at): (u64, _, _, _) = connection
+    let (cursor, stopped, breaker, steady): (u64, _, _, _) = connection
         .prepare_cached(
             "SELECT cursor, stopped_at_us, stopped_reason, failures_in_a_row, not_before_us, in_flight_limit,
-                    settled_at_us
+                    steady_at_us, ahead_us
              FROM subscriber WHERE id = ?",
         )?
         .query_row([subscriber], |row| {
-            Ok((row.get(0)?, stopped(row, 1)?, breaker(row, 3)?, time_if_any(row, 6)?))
+            Ok((row.get(0)?, stopped(row, 1)?, breaker(row, 3)?, steady(row, 6)?))
         })?;
     let waiting = connection
         .prepare_cached(
@@ -394,7 +396,7 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, from:
         dead_ahead,
         stopped,
         breaker,
-        settled_at,
+        steady,
         replays: replays(connection, subscriber)?,
     })
 }
@@ -439,7 +441,8 @@ fn replays(connection: &Connection, subscriber: i64) -> Result<Vec<Replay>> {
 pub(super) fn replay(connection: &Connection, now: Timestamp, name: &str, seqs: &[u64]) -> Result<()> {
     let mut wait = connection.prepare_cached(
         "INSERT INTO waiting (seq, subscriber, attempts, due_at_us)
-         SELECT event.seq, ?2, (SELECT ifnull(max(number), 0) FROM attempt WHERE seq = ?1 AND subscriber = ?2), ?3
+         SELECT event.seq, ?2, (SELECT ifnull(max(number), 0) FROM attempt WHERE seq = ?1 AND subscriber = ?2),
+                ?3 + (SELECT ahead_us FROM subscriber WHERE id = ?2)
          FROM event WHERE event.seq = ?1
          ON CONFLICT DO NOTHING",
     )?;
@@ -757,6 +760,16 @@ fn breaker(row: &rusqlite::Row<'_>, index: usize) -> Result<Breaker> {
         not_before: time_if_any(row, index + 1)?,
         in_flight_limit: row.get(index + 2)?,
     })
+}
+
+/// Two columns, as they are named in the schema.
+fn steady(row: &rusqlite::Row<'_>, index: usize) -> Result<Option<Steady>> {
+    let ahead = SignedDuration::from_micros(row.get(index + 1)?);
+    Ok(time_if_any(row, index)?.map(|at| Steady { at, ahead }))
+}
+
+fn us_of(duration: SignedDuration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn json(value: &impl serde::Serialize) -> String {
