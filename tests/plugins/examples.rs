@@ -113,7 +113,7 @@ async fn a_token_in_a_body_stays_between_the_provider_and_the_gateway() {
         let event = history.event(id).await.expect("the store answers").expect("it is kept");
         let event: Value = serde_json::from_slice(&event.json).expect("an event is JSON");
         assert_eq!(event["data"]["extra"]["data"]["note"], "it is •••!", "{event}");
-        assert_eq!(event["data"]["extra"]["token"], Value::Null, "{event}");
+        assert_eq!(event["data"]["extra"]["token"], "•••", "{event}");
     }
     // What has no token any more is mapped as it was.
     let admin = gateway.admin_address().expect("it listens");
