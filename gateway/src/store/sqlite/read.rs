@@ -297,7 +297,7 @@ impl Readers {
             // The few that are dead are not looked for among all events.
             let from = match query.state {
                 Some(DeliveryState::Dead) => {
-                    "dead CROSS JOIN event ON event.seq = dead.seq AND dead.subscriber = :subscriber"
+                    &format!("dead CROSS JOIN event ON event.seq = dead.seq AND dead.subscriber = {subscriber}")
                 }
                 _ => "event",
             };
@@ -309,9 +309,9 @@ impl Readers {
             );
             let (kind, kind_prefix) = kinds(&query);
             let parameters = named_params! {
-                ":subscriber": subscriber, ":after": place(after), ":from": from_place(connection, &query)?,
-                ":until": until.map(us), ":route": query.route, ":subject": query.subject, ":kind": kind,
-                ":kind_prefix": kind_prefix, ":since": query.since.map(us), ":limit": query.limit as i64,
+                ":after": place(after), ":from": from_place(connection, &query)?, ":until": until.map(us),
+                ":route": query.route, ":subject": query.subject, ":kind": kind, ":kind_prefix": kind_prefix,
+                ":since": query.since.map(us), ":limit": query.limit as i64,
             };
             let events = list(connection, &sql, parameters, event, |event| event.json.len())?;
             let waiting = connection
