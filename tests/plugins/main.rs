@@ -10,5 +10,6 @@ mod files;
 mod forgeries;
 mod guest;
 mod host;
+mod kept;
 mod neighbours;
 mod scenes;
