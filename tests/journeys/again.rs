@@ -1,14 +1,14 @@
 //! History looked at again, after what was wrong was corrected.
 
-use harness::{Gateway, Setup, Subscriber};
+use harness::{Callfeed, Gateway, Reply, Setup, Subscriber};
 use serde_json::{Value, json};
 
 const BOUND: &str = r#"options = { event = "call.completed" }"#;
 
 /// A webhook that names nothing it could be about, where the operator says that it is about a call.
-async fn quarantined(gateway: &Gateway, note: &str) -> u64 {
+async fn quarantined(gateway: &Gateway, route: &str, note: &str) -> u64 {
     let webhook = gateway.signed(
-        "topcalls",
+        route,
         "application/json",
         json!({ "id": note, "note": note }).to_string(),
     );
@@ -24,6 +24,13 @@ async fn retry(gateway: &Gateway, args: &[&str]) -> harness::Output {
         .await
 }
 
+async fn renormalize(gateway: &Gateway, route: &str, args: &[&str]) -> harness::Output {
+    let admin = format!("http://{}", gateway.admin());
+    let since = "2026-01-01T00:00:00Z";
+    let common = ["renormalize", "--admin", &admin, "--route", route, "--since", since];
+    gateway.run(&[&common[..], args].concat()).await
+}
+
 #[tokio::test]
 async fn what_was_in_quarantine_takes_its_place_in_the_feed() {
     let subscriber = Subscriber::start().await;
@@ -32,8 +39,8 @@ async fn what_was_in_quarantine_takes_its_place_in_the_feed() {
         .subscriber("crm", &subscriber)
         .start()
         .await;
-    let first = quarantined(&gateway, "one").await;
-    let second = quarantined(&gateway, "two").await;
+    let first = quarantined(&gateway, "topcalls", "one").await;
+    let second = quarantined(&gateway, "topcalls", "two").await;
     let received = gateway
         .run(&["quarantine", "show", &first.to_string(), "--json"])
         .await
@@ -90,7 +97,62 @@ async fn what_was_in_quarantine_takes_its_place_in_the_feed() {
     assert_eq!(gateway.feed().await.len(), 2);
     let output = retry(&gateway, &[&first.to_string()]).await;
     assert!(
-        output.stderr.contains("no webhook") && output.status == Some(1),
+        output.stdout.contains("no webhook") && output.status == Some(1),
+        "{output:?}"
+    );
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_retried_holds_up_no_other() {
+    let mut gateway = Setup::new()
+        .route_with("former", "topcalls", BOUND)
+        .route_with("topcalls", "topcalls", BOUND)
+        .start()
+        .await;
+    let stuck = quarantined(&gateway, "former", "one").await;
+    let second = quarantined(&gateway, "topcalls", "two").await;
+    let reload = gateway.reload_with(|setup| setup.cleared().route("topcalls")).await;
+    assert_eq!(reload.status, Some(0), "{reload:?}");
+
+    let output = retry(&gateway, &["--all"]).await;
+    assert_eq!(output.status, Some(1), "{output:?}");
+    let no_route = format!("{stuck}: failed: webhook {stuck} came in on route \"former\"");
+    assert!(output.stdout.contains(&no_route), "{output:?}");
+    assert!(
+        output.stdout.contains(&format!("{second}: released as evt_")),
+        "{output:?}"
+    );
+    assert!(output.stdout.ends_with("1 of 2 released\n"), "{output:?}");
+    assert_eq!(gateway.feed().await.len(), 1);
+    // For programs it is one line a webhook, whatever became of it.
+    let output = retry(&gateway, &["--all", "--json"]).await;
+    let line: Value = serde_json::from_str(output.stdout.trim()).unwrap();
+    assert_eq!(
+        (output.status, &line["number"], &line["released"]),
+        (Some(1), &stuck.into(), &false.into())
+    );
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_busy_is_asked_again() {
+    let gateway = Subscriber::start().await;
+    let setup = Setup::new();
+    let config = setup.write();
+    let admin = format!("http://{}", gateway.address());
+    let retry = ["quarantine", "retry", "7", "--admin", &admin];
+    let released = || Reply::status(200).body(r#"{"released":true,"events":[]}"#);
+    let busy = || Reply::status(503).body("the plugin was busy; try again");
+    gateway.script([busy(), busy(), released()]);
+    let output = Callfeed::run_with(&config, retry).await;
+    assert_eq!(output.status, Some(0), "{output:?}");
+    assert_eq!(gateway.deliveries().len(), 3);
+
+    // It is not asked for ever, and the last word is told.
+    gateway.rule(move |_| busy());
+    let output = Callfeed::run_with(&config, retry).await;
+    assert_eq!(output.status, Some(1), "{output:?}");
+    assert!(
+        output.stdout.contains("7: failed: the plugin was busy; try again"),
         "{output:?}"
     );
 }
@@ -123,17 +185,7 @@ async fn a_corrected_plugin_corrects_history_once() {
         .await;
     assert_eq!(reload.status, Some(0), "{reload:?}");
 
-    let admin = format!("http://{}", gateway.admin());
-    let args = [
-        "renormalize",
-        "--admin",
-        &admin,
-        "--route",
-        "topcalls",
-        "--since",
-        "2026-01-01T00:00:00Z",
-    ];
-    let dry = gateway.run(&[&args[..], &["--dry-run"]].concat()).await;
+    let dry = renormalize(&gateway, "topcalls", &["--dry-run"]).await;
     assert_eq!(dry.status, Some(0), "{dry:?}");
     assert!(dry.stdout.contains(&wrong), "{}", dry.stdout);
     assert!(
@@ -153,9 +205,9 @@ async fn a_corrected_plugin_corrects_history_once() {
     );
     assert_eq!(gateway.feed().await.len(), 2);
 
-    let done = gateway.run(&args).await;
+    let done = renormalize(&gateway, "topcalls", &[]).await;
     assert!(done.stdout.contains("1 events are corrected"), "{done:?}");
-    let again = gateway.run(&args).await;
+    let again = renormalize(&gateway, "topcalls", &[]).await;
     assert!(
         again.stdout.contains("1 webhooks: 0 events are corrected, 0 are added"),
         "{again:?}"
@@ -178,11 +230,34 @@ async fn a_corrected_plugin_corrects_history_once() {
         })
         .await;
     assert_eq!(reload.status, Some(0), "{reload:?}");
-    let done = gateway.run(&args).await;
+    let done = renormalize(&gateway, "topcalls", &[]).await;
     assert!(done.stdout.contains("1 events are corrected"), "{done:?}");
     let last = subscriber.wait_for(4).await.pop().unwrap().event();
     assert_eq!(last["data"]["corrects"], correction["id"]);
     assert_eq!(last["data"]["call"]["duration_seconds"], 180.0);
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_compared_holds_up_no_other() {
+    let mut gateway = Setup::new().route("magpipe").route("salpre").start().await;
+    for _ in 0..2 {
+        gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    }
+    let reload = gateway.reload_with(|setup| setup.cleared().route("salpre")).await;
+    assert_eq!(reload.status, Some(0), "{reload:?}");
+    let output = renormalize(&gateway, "magpipe", &["--dry-run"]).await;
+    assert_eq!(output.status, Some(1), "{output:?}");
+    assert!(
+        output
+            .stdout
+            .contains("webhook 1\n  failed: webhook 1 came in on route")
+            && output.stdout.contains("webhook 2\n"),
+        "{output:?}"
+    );
+    assert!(
+        output.stdout.contains("2 webhooks: ") && output.stdout.contains(", 2 failed"),
+        "{output:?}"
+    );
 }
 
 /// What its signature does not say clearly is kept, and no correction of a plugin makes an event of it by the way.

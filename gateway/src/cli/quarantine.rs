@@ -5,7 +5,12 @@ use std::io::{IsTerminal as _, Write as _};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{ConfigFile, Failure, Running, for_terminal, running::Reached, say, say_foreign, table::Table};
+use super::{
+    ConfigFile, Failure, Running, for_terminal,
+    running::{Answer, Reached},
+    say, say_foreign,
+    table::Table,
+};
 use crate::{event::RawWebhook, store::History};
 
 /// Webhooks that are read at once.
@@ -162,16 +167,18 @@ async fn all(history: &History, route: Option<&str>) -> Result<Vec<u64>, Failure
 async fn look_again(gateway: &Reached, numbers: &[u64], json: bool) -> Result<(), Failure> {
     let mut released = 0;
     for number in numbers {
-        let answer = gateway.post_json(&format!("quarantine/{number}/retry")).await?;
+        let mut answer = match gateway.post_one(&format!("quarantine/{number}/retry")).await? {
+            Answer::Done(answer) => answer,
+            Answer::NotThisOne(why) => json!({ "released": false, "failed": why }),
+        };
         let is_released = answer["released"] == true;
         released += usize::from(is_released);
         if json {
-            let mut line = answer;
-            line["number"] = (*number).into();
-            say(&line.to_string());
+            answer["number"] = (*number).into();
+            say(&answer.to_string());
             continue;
         }
-        let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+        let text = |name: &str| answer[name].as_str().unwrap_or_default();
         if is_released {
             let ids = answer["events"].as_array().into_iter().flatten();
             let ids: Vec<_> = ids.filter_map(|id| id.as_str()).collect();
@@ -179,6 +186,8 @@ async fn look_again(gateway: &Reached, numbers: &[u64], json: bool) -> Result<()
                 [] => say(&format!("{number}: released; the plugin has nothing to report of it")),
                 _ => say(&format!("{number}: released as {}", ids.join(", "))),
             }
+        } else if answer["failed"].is_string() {
+            say_foreign(&format!("{number}: failed: {}", text("failed")));
         } else {
             say_foreign(&format!("{number}: stays: {}: {}", text("reason"), text("detail")));
         }

@@ -1,9 +1,9 @@
 //! `callfeed renormalize`.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{ConfigFile, Failure, Running, say, say_foreign};
+use super::{ConfigFile, Failure, Running, running::Answer, say, say_foreign};
 use crate::store::History;
 
 /// Webhooks that are asked for at once.
@@ -42,6 +42,7 @@ struct Sum {
     added: u64,
     not_made: u64,
     refused: u64,
+    failed: u64,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
@@ -54,9 +55,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let Some(last) = page.last() else { break };
         after = *last;
         for number in page {
-            let answer = gateway
-                .post_json(&format!("webhooks/{number}/renormalize{query}"))
-                .await?;
+            let answer = match gateway
+                .post_one(&format!("webhooks/{number}/renormalize{query}"))
+                .await?
+            {
+                Answer::Done(answer) => answer,
+                Answer::NotThisOne(why) => json!({ "webhook": number, "changes": [], "failed": why }),
+            };
             sum.add(&answer);
             tell(&answer, args.json);
         }
@@ -67,21 +72,26 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         added,
         not_made,
         refused,
+        failed,
     } = sum;
     if !args.json {
         let done = if args.dry_run { "would be" } else { "are" };
         say(&format!(
             "{webhooks} webhooks: {corrected} events {done} corrected, {added} {done} added, {not_made} are not made of them \
-             any more, {refused} webhooks are refused"
+             any more, {refused} webhooks are refused, {failed} failed"
         ));
     }
-    Ok(())
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::Silent),
+    }
 }
 
 impl Sum {
     fn add(&mut self, answer: &Value) {
         self.webhooks += 1;
         self.refused += u64::from(answer["refused"].is_string());
+        self.failed += u64::from(answer["failed"].is_string());
         for change in answer["changes"].as_array().into_iter().flatten() {
             *match change["what"].as_str() {
                 Some("corrected") => &mut self.corrected,
@@ -94,8 +104,8 @@ impl Sum {
 
 fn tell(answer: &Value, json: bool) {
     let changes = answer["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let refused = answer["refused"].as_str();
-    if changes.is_empty() && refused.is_none() {
+    let reasons = ["refused", "failed"].map(|name| Some((name, answer[name].as_str()?)));
+    if changes.is_empty() && reasons == [None, None] {
         return;
     }
     if json {
@@ -103,8 +113,8 @@ fn tell(answer: &Value, json: bool) {
         return;
     }
     say(&format!("webhook {}", answer["webhook"]));
-    if let Some(refused) = refused {
-        say_foreign(&format!("  refused: {refused}"));
+    for (name, reason) in reasons.into_iter().flatten() {
+        say_foreign(&format!("  {name}: {reason}"));
     }
     for change in changes {
         let text = |name: &str| change[name].as_str().unwrap_or_default();

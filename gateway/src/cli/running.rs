@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{ConfigFile, Failure, say};
-use crate::{config::Secret, simulate};
+use crate::{clock, config::Secret, simulate};
 
 /// How long the gateway may take to answer: a reload waits for attempts under way.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Before a gateway that is busy is asked again.
+const BUSY_PAUSES_MS: [u64; 4] = [100, 300, 900, 2700];
 
 /// Where the running gateway is.
 #[derive(Debug, clap::Args)]
@@ -47,6 +50,13 @@ impl Running {
     }
 }
 
+/// What came of one wish among many.
+pub(super) enum Answer {
+    Done(Value),
+    /// This one cannot be fulfilled, and why. Others may be.
+    NotThisOne(String),
+}
+
 /// A running gateway that can be asked.
 pub(super) struct Reached {
     client: reqwest::Client,
@@ -57,10 +67,10 @@ pub(super) struct Reached {
 impl Reached {
     /// The answer, where the gateway did what it was asked.
     pub(super) async fn post(&self, path: &str) -> anyhow::Result<String> {
-        self.ask(reqwest::Method::POST, path).await
+        done(self.ask(Method::POST, path).await?)
     }
 
-    async fn ask(&self, method: reqwest::Method, path: &str) -> anyhow::Result<String> {
+    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, String)> {
         let url = self.base.join(path)?;
         let mut request = self.client.request(method, url.clone());
         if let Some(token) = &self.token {
@@ -72,8 +82,27 @@ impl Reached {
             .with_context(|| format!("failed to reach the gateway at {url}; is it running?"))?;
         let status = answer.status();
         let text = answer.text().await.context("failed to read the answer")?;
-        anyhow::ensure!(status.is_success(), "{}", text.trim());
-        Ok(text)
+        Ok((status, text))
+    }
+
+    /// One wish among many: what is in the way of this one alone is no failure, and a gateway that is busy is asked again.
+    pub(super) async fn post_one(&self, path: &str) -> anyhow::Result<Answer> {
+        let mut pauses = BUSY_PAUSES_MS.into_iter().map(Duration::from_millis);
+        loop {
+            let (status, text) = self.ask(Method::POST, path).await?;
+            if status == StatusCode::SERVICE_UNAVAILABLE
+                && let Some(pause) = pauses.next()
+            {
+                clock::sleep(pause).await;
+                continue;
+            }
+            return match status {
+                StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => {
+                    Ok(Answer::NotThisOne(text.trim().to_owned()))
+                }
+                _ => parse(&done((status, text))?).map(Answer::Done),
+            };
+        }
     }
 
     /// The same, for an answer that is JSON.
@@ -83,8 +112,13 @@ impl Reached {
 
     /// What the gateway tells, as JSON.
     pub(super) async fn get_json(&self, path: &str) -> anyhow::Result<Value> {
-        parse(&self.ask(reqwest::Method::GET, path).await?)
+        parse(&done(self.ask(Method::GET, path).await?)?)
     }
+}
+
+fn done((status, text): (StatusCode, String)) -> anyhow::Result<String> {
+    anyhow::ensure!(status.is_success(), "{}", text.trim());
+    Ok(text)
 }
 
 fn parse(text: &str) -> anyhow::Result<Value> {
