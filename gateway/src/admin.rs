@@ -39,7 +39,7 @@ use crate::{
     clock, config,
     event::EventId,
     impatient::Impatient,
-    inbound::{Change, Impossible, Inbound, Retried, What},
+    inbound::{Change, Impossible, Inbound, Renormalized, Retried, What},
     outbound::{Outbound, Refused, Replayed, Seen, Standing, State},
     store::{DeliveryState, Health, Query, Store, Whose},
 };
@@ -413,13 +413,14 @@ fn retried(result: Result<Retried, Impossible>) -> Response<Full<Bytes>> {
     }
 }
 
-fn renormalized(number: u64, result: Result<Result<Vec<Change>, String>, Impossible>) -> Response<Full<Bytes>> {
+fn renormalized(number: u64, result: Result<Renormalized, Impossible>) -> Response<Full<Bytes>> {
     match result {
-        Ok(Ok(changes)) => {
+        Ok(Renormalized::Compared(changes)) => {
             let changes: Vec<_> = changes.iter().map(change).collect();
             json(&json!({ "webhook": number, "changes": changes }))
         }
-        Ok(Err(refused)) => json(&json!({ "webhook": number, "changes": [], "refused": refused })),
+        Ok(Renormalized::Refused(why)) => json(&json!({ "webhook": number, "changes": [], "refused": why })),
+        Ok(Renormalized::Forgotten) => json(&json!({ "webhook": number, "changes": [], "forgotten": true })),
         Err(impossible) => not_possible(&impossible),
     }
 }

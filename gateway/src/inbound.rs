@@ -26,7 +26,7 @@ mod receive;
 mod route;
 mod validate;
 
-pub use again::{Change, Impossible, Retried, What};
+pub use again::{Change, Impossible, Renormalized, Retried, What};
 pub use answer::Answer;
 pub use listen::{Certificate, Listener};
 pub use metrics::{Meters, Metrics};

@@ -554,6 +554,13 @@ impl History {
         }
     }
 
+    /// Whether it was kept, and is remembered: its id may be remembered for longer than the event.
+    pub async fn knows(&self, id: EventId) -> Result<bool, Error> {
+        match &self.engine {
+            Reading::Sqlite(readers) => readers.knows(id).await,
+        }
+    }
+
     /// Deliveries that were tried, wait or were given up. A page never splits the deliveries of one event, so it may
     /// have a few more than `limit`.
     pub async fn deliveries(&self, query: Query) -> Result<Vec<Delivery>, Error> {

@@ -306,6 +306,26 @@ impl Gateway {
         eventually(&format!("{message:?} in the log"), look).await
     }
 
+    /// Makes the events up to a place so much older on record, as time would. The gateway must have ended.
+    ///
+    /// # Panics
+    ///
+    /// When the store cannot be written to.
+    pub fn age(&self, by: Duration, up_to: u64) {
+        let path = self.directory().join("callfeed.db");
+        let store = rusqlite::Connection::open(path).expect("the store is there");
+        let by = i64::try_from(by.as_micros()).expect("a story is no geology");
+        for sql in [
+            "UPDATE event SET kept_at_us = kept_at_us - ?1 WHERE seq <= ?2",
+            "UPDATE attempt SET at_us = at_us - ?1 WHERE seq <= ?2",
+            "UPDATE webhook SET received_at_us = received_at_us - ?1
+             WHERE number IN (SELECT webhook FROM event WHERE seq <= ?2)",
+        ] {
+            let up_to = i64::try_from(up_to).expect("a story is short");
+            store.execute(sql, [by, up_to]).expect("the store can be written to");
+        }
+    }
+
     /// Ends it as `kill -9` does.
     ///
     /// # Panics

@@ -1,6 +1,8 @@
 //! History looked at again, after what was wrong was corrected.
 
-use harness::{Callfeed, Gateway, Reply, Setup, Subscriber};
+use std::time::Duration;
+
+use harness::{Callfeed, Gateway, Reply, Setup, Subscriber, eventually};
 use serde_json::{Value, json};
 
 const BOUND: &str = r#"options = { event = "call.completed" }"#;
@@ -258,6 +260,126 @@ async fn one_that_cannot_be_compared_holds_up_no_other() {
         output.stdout.contains("2 webhooks: ") && output.stdout.contains(", 2 failed"),
         "{output:?}"
     );
+}
+
+/// Who follows the call has to see that it is corrected, whatever the plugin calls it now.
+#[tokio::test]
+async fn a_correction_has_the_subject_of_what_it_corrects() {
+    let unit = |unit: &str| format!("options = {{ duration_unit = {unit:?} }}");
+    let mut gateway = Setup::new()
+        .route_with("topcalls", "topcalls", &unit("minutes"))
+        .start()
+        .await;
+    let call = json!({ "call_id": "a", "status": "completed", "duration": 3 }).to_string();
+    gateway
+        .accept(&gateway.signed("topcalls", "application/json", call))
+        .await;
+    assert!(gateway.terminate().await.success());
+    // As an earlier plugin would have called it.
+    let store = rusqlite::Connection::open(gateway.directory().join("callfeed.db")).unwrap();
+    let former = "UPDATE event SET subject = 'topcalls/former';
+                  UPDATE event_json SET json = replace(json, 'topcalls/a', 'topcalls/former')";
+    store.execute_batch(former).unwrap();
+    drop(store);
+    gateway.restart().await;
+    let output = renormalize(&gateway, "topcalls", &[]).await;
+    assert!(output.stdout.contains("0 events are corrected"), "{output:?}");
+
+    let reload = gateway
+        .reload_with(|setup| setup.cleared().route_with("topcalls", "topcalls", &unit("seconds")))
+        .await;
+    assert_eq!(reload.status, Some(0), "{reload:?}");
+    for corrected in [1, 0] {
+        let output = renormalize(&gateway, "topcalls", &[]).await;
+        let told = format!("{corrected} events are corrected");
+        assert!(output.stdout.contains(&told), "{output:?}");
+    }
+    let feed = gateway.feed().await;
+    let said: Vec<_> = feed
+        .iter()
+        .map(|event| {
+            (
+                event["subject"].as_str(),
+                event["data"]["call"]["duration_seconds"].as_f64(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            (Some("topcalls/former"), Some(180.0)),
+            (Some("topcalls/former"), Some(3.0))
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_the_feed_has_forgotten_does_not_come_again_as_new() {
+    // Forgotten altogether, and forgotten but for the ids.
+    for keep_ids in ["", "keep_ids = \"30d\""] {
+        let subscriber = Subscriber::start().await;
+        let route = |setup: Setup, unit: &str| {
+            setup.route_with(
+                "topcalls",
+                "topcalls",
+                &format!("options = {{ duration_unit = {unit:?} }}"),
+            )
+        };
+        let setup = Setup::new()
+            .store("keep_events = \"1h\"\nkeep_webhooks = \"30d\"")
+            .store(keep_ids)
+            .subscriber("crm", &subscriber);
+        let mut gateway = route(setup, "minutes").start().await;
+        let call =
+            |id: &str, seconds: u32| json!({ "call_id": id, "status": "completed", "duration": seconds }).to_string();
+        for id in ["a", "b"] {
+            gateway
+                .accept(&gateway.signed("topcalls", "application/json", call(id, 3)))
+                .await;
+        }
+        subscriber.wait_for(2).await;
+        // The correction of the first stays when the first is forgotten.
+        let reload = gateway
+            .reload_with(|setup| route(setup.cleared(), "seconds").subscriber("crm", &subscriber))
+            .await;
+        assert_eq!(reload.status, Some(0), "{reload:?}");
+        renormalize(&gateway, "topcalls", &[]).await.success();
+        subscriber.wait_for(4).await;
+        assert!(gateway.terminate().await.success());
+        gateway.age(Duration::from_secs(7200), 2);
+        gateway.restart().await;
+        eventually("only the corrections in the feed", async || {
+            (gateway.feed().await.len() == 2).then_some(())
+        })
+        .await;
+
+        let output = renormalize(&gateway, "topcalls", &[]).await;
+        assert_eq!(output.status, Some(0), "{output:?}");
+        assert!(
+            output
+                .stdout
+                .contains("2 webhooks: 0 events are corrected, 0 are added, 0 are not made"),
+            "{keep_ids}: {output:?}"
+        );
+        assert!(output.stdout.contains("2 became events"), "{keep_ids}: {output:?}");
+
+        // And when the corrections are forgotten, too, but for the newest event.
+        assert!(gateway.terminate().await.success());
+        gateway.age(Duration::from_secs(7200), 4);
+        gateway.restart().await;
+        eventually("the last event alone in the feed", async || {
+            (gateway.feed().await.len() == 1).then_some(())
+        })
+        .await;
+        let output = renormalize(&gateway, "topcalls", &[]).await;
+        assert!(
+            output
+                .stdout
+                .contains("2 webhooks: 0 events are corrected, 0 are added, 0 are not made"),
+            "{keep_ids}: {output:?}"
+        );
+        assert_eq!(gateway.feed().await.len(), 1);
+    }
 }
 
 /// What its signature does not say clearly is kept, and no correction of a plugin makes an event of it by the way.

@@ -14,7 +14,7 @@ const PAGE: usize = 500;
 /// The feed is only added to: an event that says something else now is followed by one with the same subject whose
 /// `data.corrects` is the id of the event it replaces. Asks the running gateway, at `admin.listen`, webhook by webhook: it can
 /// be stopped at any time and done again, and adds nothing twice. Webhooks are there for as long as `store.keep_webhooks`
-/// says.
+/// says; those whose events are forgotten already are left out.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -42,6 +42,7 @@ struct Sum {
     added: u64,
     not_made: u64,
     refused: u64,
+    forgotten: u64,
     failed: u64,
 }
 
@@ -72,13 +73,14 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         added,
         not_made,
         refused,
+        forgotten,
         failed,
     } = sum;
     if !args.json {
         let done = if args.dry_run { "would be" } else { "are" };
         say(&format!(
             "{webhooks} webhooks: {corrected} events {done} corrected, {added} {done} added, {not_made} are not made of them \
-             any more, {refused} webhooks are refused, {failed} failed"
+             any more, {refused} webhooks are refused, {forgotten} became events that the feed does not have any more, {failed} failed"
         ));
     }
     match failed {
@@ -91,6 +93,7 @@ impl Sum {
     fn add(&mut self, answer: &Value) {
         self.webhooks += 1;
         self.refused += u64::from(answer["refused"].is_string());
+        self.forgotten += u64::from(answer["forgotten"] == true);
         self.failed += u64::from(answer["failed"].is_string());
         for change in answer["changes"].as_array().into_iter().flatten() {
             *match change["what"].as_str() {

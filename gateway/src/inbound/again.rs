@@ -5,12 +5,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{DETAIL_BYTES, Inbound, Route, receive};
+use super::{DETAIL_BYTES, Inbound, Invalid, Route, receive};
 use crate::{
-    event::{EventId, Kept, RawWebhook},
-    plugin::{Fault, MappedEvent, Rejection, Verdict},
+    event::{Event, EventId, Kept, RawWebhook},
+    plugin::{Fault, Grant, MappedEvent, Rejection, Verdict},
     store::{self, Mapped, Reason, Receipt},
     telemetry::one_line,
 };
@@ -39,6 +40,17 @@ pub enum Retried {
         reason: Reason,
         detail: String,
     },
+}
+
+/// What came of comparing a webhook of the record with the feed.
+#[derive(Debug)]
+pub enum Renormalized {
+    /// What is said differently now; nothing when all is as it was.
+    Compared(Vec<Change>),
+    /// The plugin makes no event of it any more, and why.
+    Refused(String),
+    /// Not all that it became is in the feed any more: what was forgotten would come again as new.
+    Forgotten,
 }
 
 /// What looking at one webhook again would add to the feed, or added.
@@ -104,65 +116,79 @@ impl Inbound {
     /// # Errors
     ///
     /// When the webhook is not there, its route is not, or the store fails. Nothing is added then.
-    pub async fn renormalize(&self, number: u64, dry_run: bool) -> Result<Result<Vec<Change>, String>, Impossible> {
+    pub async fn renormalize(&self, number: u64, dry_run: bool) -> Result<Renormalized, Impossible> {
         let history = self.store.history();
         let webhook = history
             .webhook_numbered(number)
             .await?
             .ok_or(Impossible::Gone(number))?;
-        let mut in_force = in_force(&history.events_of(number).await?);
+        let kept = history.events_of(number).await?;
+        let Some(in_force) = in_force(&kept) else {
+            return Ok(Renormalized::Forgotten);
+        };
         let (route, mapped) = match self.map_again(number, &webhook).await? {
             Said::Events(route, mapped) => (route, mapped),
-            Said::Nothing => return Ok(Err("the plugin has nothing to report of it any more".to_owned())),
-            Said::Refused(reason, detail) => return Ok(Err(format!("{}: {detail}", reason.as_str()))),
+            Said::Nothing => {
+                let what = "the plugin has nothing to report of it any more";
+                return Ok(Renormalized::Refused(what.to_owned()));
+            }
+            Said::Refused(reason, detail) => {
+                return Ok(Renormalized::Refused(format!("{}: {detail}", reason.as_str())));
+            }
         };
-        let grant = &route.grant;
+        let (mut changes, new) = match self.compare(&route.grant, mapped, webhook.received_at, in_force) {
+            Ok(compared) => compared,
+            Err(invalid) => return Ok(Renormalized::Refused(format!("invalid: {invalid}"))),
+        };
+        // Another webhook may have become it before.
+        let mut unknown = Vec::new();
+        for event in new {
+            match history.knows(event.id).await? {
+                true => changes.retain(|change| change.what != What::Added(event.id)),
+                false => unknown.push(event),
+            }
+        }
+        if !dry_run && !unknown.is_empty() {
+            self.keep_again(number, Mapped::Events(unknown)).await?;
+        }
+        Ok(Renormalized::Compared(changes))
+    }
+
+    /// What is different, and the events that would say so.
+    fn compare(
+        &self,
+        grant: &Grant,
+        mapped: Vec<MappedEvent>,
+        received_at: Timestamp,
+        mut in_force: HashMap<EventId, &Kept>,
+    ) -> Result<(Vec<Change>, Vec<Event>), Invalid> {
         let (mut changes, mut new) = (Vec::new(), Vec::new());
         for mapped in mapped {
-            let event = match self.validator.events(grant, vec![mapped.clone()], webhook.received_at) {
-                Ok(events) => events.into_iter().next().expect("one event makes one"),
-                Err(invalid) => return Ok(Err(format!("invalid: {invalid}"))),
+            let replaced = in_force.remove(&EventId::derive(grant.route(), &mapped.id));
+            let event = match replaced {
+                None => self.validator.event(grant, mapped, received_at)?,
+                Some(replaced) => self.validator.correction(grant, mapped, received_at, replaced)?,
             };
-            let after = says(&event.close_json(0));
-            let Some((known, before)) = in_force.remove(&event.id) else {
-                // Another webhook may have become it before.
-                if history.event(event.id).await?.is_some() {
-                    continue;
-                }
-                changes.push(Change {
-                    what: What::Added(event.id),
-                    before: None,
-                    after: Some(after),
-                });
-                new.push(event);
-                continue;
-            };
+            let (before, after) = (replaced.map(|it| says(&it.json)), Some(says(&event.close_json(0))));
             if before == after {
                 continue;
             }
-            let correction = match self.validator.correction(grant, mapped, webhook.received_at, known) {
-                Ok(correction) => correction,
-                Err(invalid) => return Ok(Err(format!("invalid: {invalid}"))),
-            };
-            changes.push(Change {
-                what: What::Corrected {
-                    event: known,
-                    by: correction.id,
+            let what = match replaced {
+                None => What::Added(event.id),
+                Some(replaced) => What::Corrected {
+                    event: replaced.id,
+                    by: event.id,
                 },
-                before: Some(before),
-                after: Some(after),
-            });
-            new.push(correction);
+            };
+            changes.push(Change { what, before, after });
+            new.push(event);
         }
-        changes.extend(in_force.into_values().map(|(event, before)| Change {
-            what: What::NotMade(event),
-            before: Some(before),
+        changes.extend(in_force.into_values().map(|event| Change {
+            what: What::NotMade(event.id),
+            before: Some(says(&event.json)),
             after: None,
         }));
-        if !dry_run && !new.is_empty() {
-            self.keep_again(number, Mapped::Events(new)).await?;
-        }
-        Ok(Ok(changes))
+        Ok((changes, new))
     }
 
     async fn keep_again(&self, number: u64, outcome: Mapped) -> Result<Receipt, Impossible> {
@@ -204,28 +230,73 @@ fn refused(rejection: &Rejection) -> Said {
     Said::Refused(Reason::Rejected, format!("{}: {}", rejection.code, rejection.detail))
 }
 
-/// The events of one webhook that no other one corrects, and what they say, by the id that their first version has.
-fn in_force(kept: &[Kept]) -> HashMap<EventId, (EventId, Value)> {
+/// The events of one webhook that no other one corrects, by the id that their first version has. `None` when not all that
+/// it became is in the feed: there is nothing then to tell what is new from what was forgotten.
+fn in_force(kept: &[Kept]) -> Option<HashMap<EventId, &Kept>> {
     let mut first = HashMap::new();
     let mut in_force = HashMap::new();
     for event in kept {
         let json: Value = serde_json::from_slice(&event.json).expect("what was kept is JSON");
-        let corrects = json["data"]["corrects"].as_str().and_then(|id| id.parse().ok());
-        let first_version = corrects
-            .and_then(|id: EventId| first.get(&id).copied())
-            .unwrap_or(event.id);
+        let corrects: Option<EventId> = json["data"]["corrects"].as_str().and_then(|id| id.parse().ok());
+        let first_version = match corrects {
+            Some(id) => *first.get(&id)?,
+            None => event.id,
+        };
         first.insert(event.id, first_version);
-        in_force.insert(first_version, (event.id, says(&event.json)));
+        in_force.insert(first_version, event);
     }
-    in_force
+    (!in_force.is_empty()).then_some(in_force)
 }
 
-/// What an event says, without what only this version of it has.
+/// What an event says, without what only this version of it has, and without the time when it is that of its webhook, which
+/// the record has with fewer digits.
 fn says(event: &[u8]) -> Value {
     let mut event: Value = serde_json::from_slice(event).expect("an event is JSON");
     let mut data = event["data"].take();
     if let Some(data) = data.as_object_mut() {
         data.remove("corrects");
     }
-    json!({ "type": event["type"], "subject": event["subject"], "time": event["time"], "data": data })
+    let mut said = json!({ "type": event["type"], "subject": event["subject"] });
+    if data["time_is_received"] != true {
+        said["time"] = event["time"].take();
+    }
+    said["data"] = data;
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Facts;
+
+    fn kept(name: &str, corrects: Option<&str>) -> Kept {
+        let id = EventId::derive("r", name);
+        let corrects = corrects.map(|name| EventId::derive("r", name).to_string());
+        Kept {
+            seq: 1,
+            id,
+            kind: "call.completed".to_owned(),
+            subject: "p/1".to_owned(),
+            route: "r".to_owned(),
+            time: Timestamp::UNIX_EPOCH,
+            kept_at: Timestamp::UNIX_EPOCH,
+            facts: Facts::default(),
+            json: json!({ "data": { "corrects": corrects } }).to_string().into(),
+        }
+    }
+
+    #[test]
+    fn the_last_correction_is_in_force_and_nothing_is_where_its_beginning_is_forgotten() {
+        let (event, other) = (kept("a", None), kept("b", None));
+        let (first, second) = (kept("c", Some("a")), kept("d", Some("c")));
+        let all = [event.clone(), other.clone(), first.clone(), second.clone()];
+        let in_force_ids = in_force(&all).unwrap().into_iter().map(|(id, it)| (id, it.id));
+        assert_eq!(
+            in_force_ids.collect::<HashMap<_, _>>(),
+            [(event.id, second.id), (other.id, other.id)].into()
+        );
+        assert!(in_force(&[]).is_none());
+        assert!(in_force(&[other, first]).is_none());
+        assert!(in_force(&[second]).is_none());
+    }
 }

@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Value, map::Entry};
 
 use crate::{
-    event::{Event, EventId, Facts},
+    event::{Event, EventId, Facts, Kept},
     plugin::{Grant, MappedEvent},
     telemetry::one_line,
 };
@@ -83,11 +83,21 @@ impl Validator {
     ) -> Result<Vec<Event>, Invalid> {
         mapped
             .into_iter()
-            .map(|event| self.event(grant, event, received_at, None))
+            .map(|event| self.event(grant, event, received_at))
             .collect()
     }
 
-    /// Validates an event that says better what another one said. Its id follows from that one and from what it says.
+    /// Validates one.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not valid.
+    pub fn event(&self, grant: &Grant, mapped: MappedEvent, received_at: Timestamp) -> Result<Event, Invalid> {
+        self.make(grant, mapped, received_at, None)
+    }
+
+    /// Validates an event that says better what another one said, of the same subject. Its id follows from that one and from
+    /// what it says.
     ///
     /// # Errors
     ///
@@ -97,17 +107,17 @@ impl Validator {
         grant: &Grant,
         mapped: MappedEvent,
         received_at: Timestamp,
-        corrects: EventId,
+        replaced: &Kept,
     ) -> Result<Event, Invalid> {
-        self.event(grant, mapped, received_at, Some(corrects))
+        self.make(grant, mapped, received_at, Some(replaced))
     }
 
-    fn event(
+    fn make(
         &self,
         grant: &Grant,
         mapped: MappedEvent,
         received_at: Timestamp,
-        corrects: Option<EventId>,
+        replaced: Option<&Kept>,
     ) -> Result<Event, Invalid> {
         let descriptor = &grant.plugin.descriptor;
         if !descriptor.events.iter().any(|spec| spec.unified == mapped.kind) {
@@ -143,22 +153,23 @@ impl Validator {
             return Err(Invalid::Schema(violations(&self.schema, &data)));
         }
 
-        let id = match corrects {
-            None => EventId::derive(grant.route(), &mapped.id),
-            Some(replaced) => {
+        let (id, subject) = match replaced {
+            None => {
+                let subject = format!("{}/{}", descriptor.provider, mapped.subject);
+                (EventId::derive(grant.route(), &mapped.id), subject)
+            }
+            Some(Kept { id, subject, .. }) => {
                 let MappedEvent {
                     kind,
                     occurred_at_ms,
                     data,
                     ..
                 } = &mapped;
-                EventId::derive(
-                    grant.route(),
-                    &format!("{replaced} corrected: {kind} {occurred_at_ms:?} {data}"),
-                )
+                let identity = format!("{id} corrected: {kind} {occurred_at_ms:?} {data}");
+                // Whatever is now said of whom it is about: who follows the call has to see that it is corrected.
+                (EventId::derive(grant.route(), &identity), subject.clone())
             }
         };
-        let subject = format!("{}/{}", descriptor.provider, mapped.subject);
         let time = occurred_at.unwrap_or(received_at);
         let envelope = Envelope {
             id,
@@ -169,7 +180,7 @@ impl Validator {
             provider: &descriptor.provider,
             test: mapped.test,
             time_is_received: occurred_at.is_none(),
-            corrects,
+            corrects: replaced.map(|replaced| replaced.id),
             plugin_data: if empty {
                 None
             } else {

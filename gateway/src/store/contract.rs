@@ -1141,8 +1141,10 @@ async fn an_event_may_be_recognised_longer_than_it_is_kept() {
     assert_eq!(scene.store.history().counts().await.unwrap().events, 1);
     let again = places(scene.store.keep(submission([event(3), event(701)])).await);
     assert_eq!(again, [Place::Known(3), Place::New(701)]);
+    assert!(scene.store.history().knows(id(3)).await.unwrap());
 
     while scene.store.prune(all_is_old()).await.unwrap().more {}
+    assert!(!scene.store.history().knows(id(3)).await.unwrap());
     let again = places(scene.store.keep(submission([event(3)])).await);
     assert_eq!(again, [Place::New(702)]);
 }

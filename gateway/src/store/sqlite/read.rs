@@ -171,6 +171,14 @@ impl Readers {
         .await
     }
 
+    pub(in crate::store) async fn knows(&self, id: EventId) -> Result<bool, Error> {
+        self.ask(move |connection| {
+            let sql = "SELECT 1 FROM event_key WHERE key = ?";
+            connection.prepare_cached(sql)?.exists([id.key()])
+        })
+        .await
+    }
+
     pub(in crate::store) async fn deliveries(&self, query: Query) -> Result<Vec<Delivery>, Error> {
         self.ask(move |connection| deliveries(connection, &query)).await
     }
