@@ -1,8 +1,11 @@
 //! What becomes of deliveries that a subscriber does not take: tried again as the schedule says, then given up on record.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
-use harness::{Gate, Reply, Setup, Subscriber, eventually};
+use harness::{Callfeed, Gate, Reply, Setup, Subscriber, eventually};
 
 /// Jitter takes up to a tenth off a pause.
 fn at_least(milliseconds: u64) -> Duration {
@@ -370,7 +373,7 @@ async fn many_are_replayed_in_order_and_only_those_that_were_asked_for() {
         .await
         .success();
     assert!(
-        of_route.contains("5 replayed; --after 14 goes on") && of_route.ends_with("done: 5 replayed\n"),
+        of_route.contains("5 replayed, at 14 of 15; --after 14 goes on") && of_route.ends_with("done: 5 replayed\n"),
         "{of_route}"
     );
     let ids = |deliveries: &[harness::Delivery]| deliveries.iter().map(harness::Delivery::id).collect::<Vec<_>>();
@@ -400,4 +403,78 @@ async fn many_are_replayed_in_order_and_only_those_that_were_asked_for() {
     .concat();
     assert_eq!(gateway.run(&none).await.success(), "done: 0 replayed\n");
     assert_eq!(gateway.run(&replay).await.status, Some(2));
+}
+
+#[tokio::test]
+async fn a_replay_to_a_subscriber_that_is_stopped_ends_and_says_how_to_go_on() {
+    let subscriber = Subscriber::start().await;
+    subscriber.rule(|_| Reply::status(410));
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber_with("gone", &subscriber, "waiting = 1")
+        .start()
+        .await;
+    gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    let admin = format!("http://{}", gateway.admin());
+    eventually("the stop", async || {
+        let standing = gateway.run(&["subscribers", "--admin", &admin, "--json"]).await;
+        let waiting = gateway
+            .run(&["deliveries", "list", "--state", "waiting", "--json"])
+            .await;
+        (standing.json_lines()[0]["state"] == "stopped" && waiting.json_lines().len() == 1).then_some(())
+    })
+    .await;
+    let output = gateway
+        .run(&[
+            "deliveries",
+            "replay",
+            "--subscriber",
+            "gone",
+            "--dead",
+            "--admin",
+            &admin,
+        ])
+        .await;
+    assert_eq!(output.status, Some(1), "{output:?}");
+    for part in ["gone is stopped", "`callfeed deliveries resume gone`", "--after 0"] {
+        assert!(output.stderr.contains(part), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_replay_says_once_for_whom_it_waits() {
+    let gateway = Subscriber::start().await;
+    let asked = AtomicUsize::new(0);
+    gateway.rule(move |request| {
+        let answer = match request.path.as_str() {
+            "/subscribers" => r#"[{"name":"crm","state":"down","cursor":7,"lag":2,"waiting":1000}]"#,
+            _ => match asked.fetch_add(1, Ordering::SeqCst) {
+                0 => r#"{"replayed":3,"last":5}"#,
+                1 | 2 => r#"{"full":true}"#,
+                3 => r#"{"replayed":1,"last":9}"#,
+                _ => r#"{"end":true}"#,
+            },
+        };
+        Reply::status(200).body(answer)
+    });
+    let setup = Setup::new();
+    let config = setup.write();
+    let admin = format!("http://{}", gateway.address());
+    let args = [
+        "deliveries",
+        "replay",
+        "--subscriber",
+        "crm",
+        "--dead",
+        "--admin",
+        &admin,
+    ];
+    let output = Callfeed::run_with(&config, args).await.success();
+    assert_eq!(
+        output,
+        "3 replayed, at 5 of 9; --after 5 goes on from here\n\
+         waiting: crm is down and owes 1000 deliveries, as many as it may\n\
+         4 replayed, at 9 of 9; --after 9 goes on from here\n\
+         done: 4 replayed\n"
+    );
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{ConfigFile, Failure, Running, say, say_foreign, table::Table};
+use super::{ConfigFile, Failure, Running, running::Reached, say, say_foreign, subscribers, table::Table};
 use crate::{
     clock,
     event::EventId,
@@ -40,8 +40,8 @@ enum Command {
     },
     /// Deliver one event, or many, once more, whatever became of them: at once, and then by the whole schedule.
     ///
-    /// Many are those that the subscriber wants and that all of the options say, in the order of the feed. It takes as long as
-    /// the subscriber has room; stopped, it goes on with --after and the place it said last.
+    /// Many are those that the subscriber wants and that all of the options say, in the order of the feed. It waits while the
+    /// subscriber owes all it may, and ends when it is stopped; ended, it goes on with --after and the place it said last.
     Replay(Replay),
     /// Go on with a subscriber that was stopped, as by its answer 410, from where it was.
     Resume {
@@ -170,6 +170,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 async fn replay_many(file: &ConfigFile, replay: &Replay) -> Result<(), Failure> {
     let gateway = replay.running.reach(file)?;
     let (mut total, mut after) = (0, replay.after.unwrap_or(0));
+    let standing = standing(&gateway, &replay.subscriber).await?;
+    let place = |name: &str| standing[name].as_u64().unwrap_or(0);
+    let head = place("cursor") + place("lag");
+    let mut is_waiting = false;
     loop {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("after", &after.to_string());
@@ -191,22 +195,49 @@ async fn replay_many(file: &ConfigFile, replay: &Replay) -> Result<(), Failure> 
         let path = format!("subscribers/{}/replay?{}", replay.subscriber, query.finish());
         let answer = gateway.post_json(&path).await?;
         if answer["full"] == true {
+            let standing = self::standing(&gateway, &replay.subscriber).await?;
+            if let Some(how) = subscribers::how_to_resume(&standing) {
+                return Err(anyhow::anyhow!("{how}; then --after {after} goes on from here").into());
+            }
+            if !is_waiting {
+                let (name, state) = (&replay.subscriber, standing["state"].as_str().unwrap_or_default());
+                let waiting = &standing["waiting"];
+                match replay.json {
+                    true => say(&json!({ "waiting_for": name, "state": state, "owes": waiting }).to_string()),
+                    false => say(&format!(
+                        "waiting: {name} is {state} and owes {waiting} deliveries, as many as it may"
+                    )),
+                }
+            }
+            is_waiting = true;
             clock::sleep(FULL_PAUSE).await;
             continue;
         }
+        is_waiting = false;
         let (Some(count), Some(last)) = (answer["replayed"].as_u64(), answer["last"].as_u64()) else {
             break;
         };
         (total, after) = (total + count, last);
         match replay.json {
-            true => say(&json!({ "replayed": total, "after": after }).to_string()),
-            false => say(&format!("{total} replayed; --after {after} goes on from here")),
+            true => say(&json!({ "replayed": total, "after": after, "head": head.max(after) }).to_string()),
+            false => say(&format!(
+                "{total} replayed, at {after} of {}; --after {after} goes on from here",
+                head.max(after)
+            )),
         }
     }
     if !replay.json {
         say(&format!("done: {total} replayed"));
     }
     Ok(())
+}
+
+/// How the subscriber stands, as the gateway tells; nothing when it knows none of this name.
+async fn standing(gateway: &Reached, subscriber: &str) -> anyhow::Result<Value> {
+    let mut standings = gateway.get_json("subscribers").await?;
+    let standings = standings.as_array_mut().into_iter().flatten();
+    let mut of_this_one = standings.filter(|it| it["name"] == subscriber);
+    Ok(of_this_one.next().map(Value::take).unwrap_or_default())
 }
 
 fn print(deliveries: &[Delivery], json: bool) {

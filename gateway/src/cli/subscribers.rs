@@ -65,12 +65,16 @@ fn print(subscribers: &[Value]) {
             cell("url"),
         ]));
     }
-    for subscriber in subscribers.iter().filter(|subscriber| subscriber["state"] == "stopped") {
-        let (name, reason) = (text(&subscriber["name"]), text(&subscriber["reason"]));
-        say(&format!(
-            "{name} is stopped: {reason}; `callfeed deliveries resume {name}` goes on with it"
-        ));
+    for how in subscribers.iter().filter_map(how_to_resume) {
+        say(&how);
     }
+}
+
+/// What to do about one that is stopped.
+pub(super) fn how_to_resume(subscriber: &Value) -> Option<String> {
+    let (name, reason) = (text(&subscriber["name"]), text(&subscriber["reason"]));
+    (subscriber["state"] == "stopped")
+        .then(|| format!("{name} is stopped: {reason}; `callfeed deliveries resume {name}` goes on with it"))
 }
 
 fn text(value: &Value) -> String {
