@@ -2,31 +2,53 @@
 
 use std::collections::BTreeMap;
 
-use harness::{Gate, Reply, Setup, Subscriber, eventually};
+use harness::{Connection, Gate, Gateway, Reply, Setup, Subscriber, eventually};
 
-#[tokio::test]
-async fn what_is_in_flight_finishes_and_the_rest_waits_for_the_next_start() {
+/// A gateway whose subscriber answers nothing until the gate is opened, however long that takes.
+async fn held(in_flight: usize) -> (Gateway, Subscriber, Gate) {
     let subscriber = Subscriber::start().await;
     let gate = Gate::new();
     subscriber.rule({
         let gate = gate.clone();
         move |_| Reply::status(204).after(&gate)
     });
-    let mut gateway = Setup::new()
+    let gateway = Setup::new()
         .route("magpipe")
-        .subscriber_with("crm", &subscriber, "in_flight = 2")
+        .subscriber_with(
+            "crm",
+            &subscriber,
+            &format!("in_flight = {in_flight}\ntimeout = \"60s\""),
+        )
         .start()
         .await;
+    (gateway, subscriber, gate)
+}
+
+/// A webhook that is half-way in, and the rest of it.
+async fn half_way_in(gateway: &Gateway) -> (Connection, Vec<u8>) {
+    let (head, body) = gateway.sample("magpipe", "sms-received").bytes();
+    let mut connection = gateway.connect().await;
+    connection.send(&head).await;
+    connection.send(&body[..10]).await;
+    (connection, body[10..].to_vec())
+}
+
+/// Sends the rest, which is answered as if nobody wanted to stop.
+async fn finish(mut connection: Connection, rest: &[u8]) {
+    connection.send(rest).await;
+    let answer = connection.read_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_in_flight_finishes_and_the_rest_waits_for_the_next_start() {
+    let (mut gateway, subscriber, gate) = held(2).await;
     const COUNT: usize = 150;
     for _ in 1..COUNT {
         gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
     }
     subscriber.wait_for(2).await;
-    // A webhook that is half-way in.
-    let (head, body) = gateway.sample("magpipe", "sms-received").bytes();
-    let mut connection = gateway.connect().await;
-    connection.send(&head).await;
-    connection.send(&body[..10]).await;
+    let (connection, rest) = half_way_in(&gateway).await;
     // This one is answered after that head was read.
     gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
 
@@ -40,10 +62,7 @@ async fn what_is_in_flight_finishes_and_the_rest_waits_for_the_next_start() {
             .then_some(())
     };
     eventually("closed doors", refused).await;
-    connection.send(&body[10..]).await;
-    let answer = connection.read_to_end().await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-    drop(connection);
+    finish(connection, &rest).await;
     gate.open();
     assert!(gateway.wait().await.success());
     gateway.logged("stopped").await;
@@ -79,21 +98,8 @@ async fn what_is_in_flight_finishes_and_the_rest_waits_for_the_next_start() {
 
 #[tokio::test]
 async fn while_a_sender_takes_its_time_no_more_is_delivered() {
-    let subscriber = Subscriber::start().await;
-    let gate = Gate::new();
-    subscriber.rule({
-        let gate = gate.clone();
-        move |_| Reply::status(204).after(&gate)
-    });
-    let mut gateway = Setup::new()
-        .route("magpipe")
-        .subscriber_with("crm", &subscriber, "in_flight = 1")
-        .start()
-        .await;
-    let (head, body) = gateway.sample("magpipe", "sms-received").bytes();
-    let mut connection = gateway.connect().await;
-    connection.send(&head).await;
-    connection.send(&body[..10]).await;
+    let (mut gateway, subscriber, gate) = held(1).await;
+    let (connection, rest) = half_way_in(&gateway).await;
     let mut ids = Vec::new();
     for _ in 0..10 {
         ids.push(gateway.accept(&gateway.sample("magpipe", "call-completed")).await);
@@ -105,10 +111,7 @@ async fn while_a_sender_takes_its_time_no_more_is_delivered() {
     gate.open();
     // The one in flight ends and is on record, while the sender is still at it.
     gateway.attempts(&ids[0], "crm", 1).await;
-    connection.send(&body[10..]).await;
-    let answer = connection.read_to_end().await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-    drop(connection);
+    finish(connection, &rest).await;
     assert!(gateway.wait().await.success());
     assert_eq!(subscriber.deliveries().len(), 1, "no delivery begins after the stop");
 }
