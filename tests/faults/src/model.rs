@@ -146,6 +146,8 @@ pub enum Violation {
         head: u64,
         waiting: usize,
     },
+    /// Webhooks were sent all the time, and none was answered 200.
+    NothingAccepted,
     /// The store's file is damaged.
     Damaged { how: String },
     /// The gateway did not come up, or did not end well, with nothing wrong any more.
@@ -217,6 +219,7 @@ impl fmt::Display for Violation {
                 f,
                 "unsettled: {subscriber} stays at {cursor} of {head}, with {waiting} waiting"
             ),
+            Self::NothingAccepted => write!(f, "nothing accepted: no webhook was answered 200"),
             Self::Damaged { how } => write!(f, "damaged: {how}"),
             Self::Broken { how } => write!(f, "broken: {how}"),
         }
@@ -240,6 +243,9 @@ pub fn check_always(sent: &[Sent], record: &Record, subscribers: &[Subscriber]) 
 pub fn check_finally(sent: &[Sent], record: &Record, subscribers: &[Subscriber]) -> Vec<Violation> {
     let mut found = check_always(sent, record, subscribers);
     check_origins(sent, record, &mut found);
+    if sent.iter().all(|webhook| webhook.accepted.is_none()) {
+        found.push(Violation::NothingAccepted);
+    }
     for subscriber in subscribers {
         check_deliveries(record, subscriber, &mut found);
         check_settled(record, subscriber, &mut found);
@@ -568,6 +574,16 @@ mod tests {
             });
         });
         assert_eq!(unsent.finally(), []);
+    }
+
+    #[test]
+    fn a_gateway_that_takes_nothing_is_found() {
+        let refusing = world().with(|it| {
+            it.sent.iter_mut().for_each(|webhook| webhook.accepted = None);
+            it.record = Record::default();
+            it.arrivals().clear();
+        });
+        assert_eq!(refusing.finally(), [Violation::NothingAccepted]);
     }
 
     #[test]
