@@ -36,7 +36,11 @@ const READING: &str = "\
 Examples:
   cargo run --release -p callfeed-faults -- --rounds 20 --seed 7
   cargo run --release -p callfeed-faults -- --duration 8h
-  cargo run --release -p callfeed-faults -- --rounds 1 --seed 1234567890    replays that round alone";
+  cargo run --release -p callfeed-faults -- --rounds 1 --seed 1234567890    plays that round again, alone
+
+The seed decides what is sent, what goes wrong, for how long and in which order. When each of it meets the gateway is up to
+real processes and a real disk: a round that failed once may pass when it is played again. Its store, its logs and its diary
+are kept, and they are the evidence.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -53,7 +57,7 @@ struct Options {
     /// Play as many rounds as fit instead, as in 90m or 8h.
     #[arg(long, conflicts_with = "rounds")]
     duration: Option<jiff::SignedDuration>,
-    /// Decides everything that is left to chance, of the first round itself and of the others through theirs.
+    /// Decides everything but the timing of the processes, of the first round itself and of the others through theirs.
     #[arg(long)]
     seed: Option<u64>,
     /// A gateway that is built already.
@@ -181,9 +185,9 @@ fn tell(options: &Options, round: u64, report: &Report) {
         println!("  … and {} more", report.violations.len() - SHOWN);
     }
     if let Some(kept) = &report.kept {
-        println!("  store, logs and diary: {}", kept.display());
+        println!("  store, logs and diary, the evidence: {}", kept.display());
         println!(
-            "  replay: cargo run --release -p callfeed-faults -- --rounds 1 --seed {}",
+            "  the same decisions again: cargo run --release -p callfeed-faults -- --rounds 1 --seed {}",
             report.seed
         );
     }
