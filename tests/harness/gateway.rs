@@ -306,7 +306,8 @@ impl Gateway {
         eventually(&format!("{message:?} in the log"), look).await
     }
 
-    /// Makes the events up to a place so much older on record, as time would. The gateway must have ended.
+    /// Makes the events up to a place, and what they came with, so much older on record, as time would. The gateway must have
+    /// ended.
     ///
     /// # Panics
     ///
@@ -318,6 +319,7 @@ impl Gateway {
         for sql in [
             "UPDATE event SET kept_at_us = kept_at_us - ?1 WHERE seq <= ?2",
             "UPDATE attempt SET at_us = at_us - ?1 WHERE seq <= ?2",
+            "UPDATE former_key SET kept_at_us = kept_at_us - ?1 WHERE seq <= ?2",
             "UPDATE webhook SET received_at_us = received_at_us - ?1
              WHERE number IN (SELECT webhook FROM event WHERE seq <= ?2)",
         ] {

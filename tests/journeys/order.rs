@@ -121,3 +121,50 @@ async fn calls_are_in_flight_together_and_events_of_one_call_are_not() {
         assert_eq!(stages, STAGES, "{subject}");
     }
 }
+
+#[tokio::test]
+async fn who_asks_for_no_order_waits_for_no_one_of_a_call() {
+    let (any, ordered) = (Subscriber::start().await, Subscriber::start().await);
+    for subscriber in [&any, &ordered] {
+        subscriber.rule(|delivery| match provider_event(delivery).as_str() {
+            "call_initiated" => Reply::status(500),
+            _ => Reply::status(204),
+        });
+    }
+    let schedule = r#"schedule = ["0s", "1h"]"#;
+    let gateway = Setup::new()
+        .route("salpre")
+        .subscriber_with("any", &any, &format!("order = \"none\"\n{schedule}"))
+        .subscriber_with("ordered", &ordered, &format!("order = \"call\"\n{schedule}"))
+        .start()
+        .await;
+    let mut ids = Vec::new();
+    for stage in STAGES {
+        ids.push(post(&gateway, 1, stage).await);
+    }
+    let mut stages: Vec<_> = any.wait_for(4).await.iter().map(provider_event).collect();
+    stages.sort();
+    let mut all = STAGES;
+    all.sort_unstable();
+    assert_eq!(stages, all);
+    // Only the one that failed waits; to the other subscriber the whole call.
+    let waiting = async |name: &str, count: usize| {
+        let args = [
+            "deliveries",
+            "list",
+            "--state",
+            "waiting",
+            "--subscriber",
+            name,
+            "--json",
+        ];
+        harness::eventually(&format!("what waits for {name}"), async || {
+            let listed = gateway.run(&args).await.json_lines();
+            (listed.len() == count).then_some(listed)
+        })
+        .await
+    };
+    assert_eq!(waiting("any", 1).await[0]["id"], ids[0].as_str());
+    waiting("ordered", 4).await;
+    assert_eq!(ordered.deliveries().len(), 1);
+}
