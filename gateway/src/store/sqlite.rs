@@ -1,8 +1,9 @@
 //! The embedded store: one SQLite file, one thread that writes, a few connections that read.
 //!
 //! `file` opens and proves the file, `writer` owns the only connection that changes it and commits in groups, `write` is
-//! what it does inside a transaction, `floor` knows when the disk is nearly full, `fold` brings what was committed from the log into the database meanwhile, `tail`
-//! keeps the newest events in memory for those who follow the feed, `read` answers everything else.
+//! what it does inside a transaction, and `retention` and `erasure` what removes; `floor` knows when the disk is nearly
+//! full, `fold` brings what was committed from the log into the database meanwhile, `tail` keeps the newest events in
+//! memory for those who follow the feed, `read` answers everything else.
 
 use std::{
     path::PathBuf,
@@ -21,14 +22,17 @@ use super::{
 };
 use crate::{config::From, event::Kept};
 
+mod erasure;
 mod file;
 mod floor;
 mod fold;
 mod read;
+mod retention;
 mod tail;
 mod write;
 mod writer;
 
+use erasure::Erase;
 use floor::Floor;
 pub(super) use read::Readers;
 use tail::Tail;
@@ -167,11 +171,10 @@ impl Sqlite {
         };
         if !dry_run {
             for events in found.events.chunks(ERASE_STEP) {
-                self.ask(write::Erase::Events(events.to_vec()), Command::Erase).await?;
+                self.ask(Erase::Events(events.to_vec()), Command::Erase).await?;
             }
             for webhooks in found.quarantined.chunks(ERASE_STEP) {
-                self.ask(write::Erase::Quarantined(webhooks.to_vec()), Command::Erase)
-                    .await?;
+                self.ask(Erase::Quarantined(webhooks.to_vec()), Command::Erase).await?;
             }
         }
         Ok(erased)

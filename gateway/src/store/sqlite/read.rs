@@ -2,7 +2,7 @@
 //! connections, on a thread that may wait, in short reads that never hold the log back for long.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -18,14 +18,10 @@ use super::{
 };
 use crate::{
     event::{ERASED, EventId, Facts, Kept, RawWebhook},
-    store::{Attempt, Counts, Delivery, DeliveryState, Error, Quarantined, Query, Replayable, Subscriber, Whose},
+    store::{Attempt, Counts, Delivery, DeliveryState, Error, Quarantined, Query, Replayable, Subscriber},
 };
 
 const CONNECTIONS_MAX: u32 = 4;
-
-/// Events, and webhooks in quarantine, that one question looks through for what is to be erased.
-const FIND_PAGE: i64 = 20_000;
-const QUARANTINE_PAGE: usize = 500;
 
 /// A list ends early when it has grown this large.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -82,7 +78,7 @@ impl Readers {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T, Error> {
@@ -330,53 +326,6 @@ impl Readers {
         .await
     }
 
-    /// Everything that is to be erased.
-    pub(super) async fn find(&self, whose: Whose) -> Result<Found, Error> {
-        let mut found = Found::default();
-        let mut subjects: HashSet<String> = HashSet::new();
-        match whose.clone() {
-            Whose::Subject(subject) => drop(subjects.insert(subject)),
-            Whose::Number(number) => {
-                let mut after = 0;
-                loop {
-                    let number = number.clone();
-                    let (page, last) = self
-                        .ask(move |connection| subjects_of(connection, &number, after))
-                        .await?;
-                    subjects.extend(page);
-                    let Some(last) = last else { break };
-                    after = last;
-                }
-            }
-        }
-        // What a call's other events say of the person goes, too.
-        let (subjects, mut after) = (Arc::new(subjects), 0);
-        loop {
-            let wanted = Arc::clone(&subjects);
-            let (page, last) = self
-                .ask(move |connection| places_of(connection, &wanted, after))
-                .await?;
-            found.events.extend(page);
-            let Some(last) = last else { break };
-            after = last;
-        }
-        let word = match &whose {
-            Whose::Subject(subject) => subject.split_once('/').map_or(subject.as_str(), |(_, id)| id),
-            Whose::Number(number) => number.trim_start_matches('+'),
-        };
-        let mut before = None;
-        loop {
-            let page = self.quarantine(QUARANTINE_PAGE, before).await?;
-            let Some(last) = page.last() else { break };
-            before = Some(last.number);
-            let speaking = page
-                .iter()
-                .filter(|entry| speaks_of(&entry.webhook.body, word.as_bytes()));
-            found.quarantined.extend(speaking.map(|entry| entry.number));
-        }
-        Ok(found)
-    }
-
     pub(in crate::store) async fn events_of(&self, webhook: u64) -> Result<Vec<Kept>, Error> {
         self.ask(move |connection| {
             let sql = format!("SELECT {EVENT} FROM {EVENT_FROM} WHERE event.webhook = ? ORDER BY event.seq");
@@ -421,60 +370,6 @@ impl Readers {
         })
         .await
     }
-}
-
-/// What is to be erased.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// By place.
-    pub(super) events: Vec<u64>,
-    /// By number.
-    pub(super) quarantined: Vec<u64>,
-}
-
-/// The subjects of events that a number has a part in, of the next events; and the last place looked at, unless it is the
-/// end.
-fn subjects_of(connection: &Connection, number: &str, after: u64) -> Result<(Vec<String>, Option<u64>)> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, iif(EXISTS (SELECT 1 FROM json_each(numbers) WHERE value = ?), subject, NULL)
-         FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
-    )?;
-    let rows = statement.query_map(params![number, place(after), FIND_PAGE], |row| {
-        Ok((row.get::<_, u64>(0)?, row.get::<_, Option<String>>(1)?))
-    })?;
-    let (mut found, mut last) = (Vec::new(), None);
-    for row in rows {
-        let (seq, subject) = row?;
-        last = Some(seq);
-        found.extend(subject);
-    }
-    Ok((found, last))
-}
-
-fn places_of(connection: &Connection, subjects: &HashSet<String>, after: u64) -> Result<(Vec<u64>, Option<u64>)> {
-    let mut statement =
-        connection.prepare_cached("SELECT seq, subject FROM event WHERE seq > ? ORDER BY seq LIMIT ?")?;
-    let mut rows = statement.query(params![place(after), FIND_PAGE])?;
-    let (mut found, mut last) = (Vec::new(), None);
-    while let Some(row) = rows.next()? {
-        let seq = row.get(0)?;
-        last = Some(seq);
-        if subjects.contains(row.get_ref(1)?.as_str()?) {
-            found.push(seq);
-        }
-    }
-    Ok((found, last))
-}
-
-/// Whether a body has this word, and not only as a part of a longer one.
-fn speaks_of(body: &[u8], word: &[u8]) -> bool {
-    let is_part = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    !word.is_empty()
-        && body.windows(word.len()).enumerate().any(|(start, window)| {
-            window == word
-                && !is_part(start.checked_sub(1).and_then(|before| body.get(before)))
-                && !is_part(body.get(start + word.len()))
-        })
 }
 
 /// Looks at one delivery after the other, newest first, until there are enough that meet the conditions.
@@ -634,7 +529,7 @@ fn kinds(query: &Query) -> (Option<&str>, Option<&str>) {
 }
 
 /// A place as SQLite can hold it; one beyond is after everything.
-fn place(seq: u64) -> i64 {
+pub(super) fn place(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 

@@ -4,22 +4,19 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{
-    Connection, OptionalExtension as _, Result, ToSql, named_params, params,
+    Connection, OptionalExtension as _, Result, ToSql, params,
     types::{ToSqlOutput, ValueRef},
 };
 use sha2::{Digest as _, Sha256};
 
+use super::retention::Sweep;
 use crate::{
     config::From,
-    event::{ERASED, Event, Kept, RawWebhook},
+    event::{Event, Kept, RawWebhook},
     store::{
-        Breaker, Mapped, Place, Progress, PruneBefore, PruneReport, Receipt, Replay, Settlement, Steady, Stopped,
-        Submission, Waiting, Wishes,
+        Breaker, Mapped, Place, Progress, Receipt, Replay, Settlement, Steady, Stopped, Submission, Waiting, Wishes,
     },
 };
-
-/// Rows that one step of retention looks at, per table.
-pub(super) const PRUNE_STEP: usize = 500;
 
 /// Where the numbering is, and what the open transaction added to it. Copied before a transaction and taken over after
 /// it is durable.
@@ -32,15 +29,7 @@ pub(super) struct Draft {
     /// Whether something was erased.
     pub(super) erased: bool,
     /// Where the next step of retention goes on, per table; 0 is the beginning.
-    sweep: Sweep,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Sweep {
-    events: u64,
-    webhooks: u64,
-    /// The whole key of the last row: one event may have more attempts than a step looks at.
-    attempts: (u64, i64, i64),
+    pub(super) sweep: Sweep,
 }
 
 impl Draft {
@@ -465,267 +454,6 @@ pub(super) fn resume(connection: &Connection, name: &str) -> Result<()> {
         .map(drop)
 }
 
-/// What one transaction erases.
-#[derive(Debug)]
-pub(super) enum Erase {
-    /// By place.
-    Events(Vec<u64>),
-    /// By the number of the webhook.
-    Quarantined(Vec<u64>),
-}
-
-pub(super) fn erase(connection: &Connection, draft: &mut Draft, what: &Erase) -> Result<()> {
-    // Overwrites what is no longer used instead of only letting go of it.
-    connection.pragma_update(None, "secure_delete", true)?;
-    let erased = match what {
-        Erase::Events(seqs) => seqs.iter().try_for_each(|seq| erase_event(connection, *seq)),
-        Erase::Quarantined(numbers) => numbers.iter().try_for_each(|number| {
-            empty_webhook(connection, *number)?;
-            connection
-                .prepare_cached("DELETE FROM quarantine WHERE number = ?")?
-                .execute([number])
-                .map(drop)
-        }),
-    };
-    connection.pragma_update(None, "secure_delete", false)?;
-    draft.erased = true;
-    erased
-}
-
-fn erase_event(connection: &Connection, seq: u64) -> Result<()> {
-    let event = connection
-        .prepare_cached("SELECT id, route, time_us, webhook FROM event WHERE seq = ?")?
-        .query_row([seq], |row| {
-            Ok((
-                super::read::id(row, 0)?,
-                row.get::<_, String>(1)?,
-                time(row, 2)?,
-                row.get::<_, u64>(3)?,
-            ))
-        })
-        .optional()?;
-    let Some((id, route, time, webhook)) = event else {
-        return Ok(());
-    };
-    let tombstone = serde_json::json!({
-        "specversion": "1.0", "id": id.as_str(), "source": format!("/routes/{route}"), "type": ERASED,
-        "time": time.to_string(), "sequence": seq.to_string(),
-    });
-    connection
-        .prepare_cached("UPDATE event_json SET json = ? WHERE seq = ?")?
-        .execute(params![tombstone.to_string(), seq])?;
-    connection
-        .prepare_cached(
-            "UPDATE event SET kind = ?, subject = '', numbers = NULL, duration_seconds = NULL WHERE seq = ?",
-        )?
-        .execute(params![ERASED, seq])?;
-    connection
-        .prepare_cached("UPDATE attempt SET request_headers = '', response = '' WHERE seq = ?")?
-        .execute([seq])?;
-    empty_webhook(connection, webhook)
-}
-
-/// The row stays: the newest one carries the numbering.
-fn empty_webhook(connection: &Connection, number: u64) -> Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE webhook SET target = '', peer = NULL, form = '', payload = NULL, headers = '[]', body = x''
-             WHERE number = ?",
-        )?
-        .execute([number])
-        .map(drop)
-}
-
-/// One step of retention in each table.
-///
-/// A step looks at the next rows in order and ends the sweep when none of them is old, be it held or not: numbers and
-/// times grow together, but for clocks that were set. The next sweep begins at the beginning.
-pub(super) fn prune(connection: &Connection, draft: &mut Draft, before: &PruneBefore) -> Result<PruneReport> {
-    let (events, more_events) = prune_events(connection, draft, before)?;
-    let (webhooks, more_webhooks) = prune_webhooks(connection, draft, before)?;
-    let (attempts, more_attempts) = prune_attempts(connection, draft, before.attempts)?;
-    let more_keys = prune_keys(connection, before.ids)?;
-    Ok(PruneReport {
-        events,
-        webhooks,
-        attempts,
-        more: more_events || more_webhooks || more_attempts || more_keys,
-    })
-}
-
-fn prune_events(connection: &Connection, draft: &mut Draft, before: &PruneBefore) -> Result<(usize, bool)> {
-    let subscribers = json(&before.subscribers.as_ref());
-    let settled: Option<u64> = connection
-        .prepare_cached(
-            "SELECT min(cursor) FROM subscriber
-             WHERE stopped_at_us IS NULL AND name IN (SELECT value FROM json_each(?))",
-        )?
-        .query_row([&subscribers], |row| row.get(0))?;
-    // The newest event carries the numbering.
-    let last = settled.unwrap_or(draft.head).min(draft.head.saturating_sub(1));
-    let rows: Vec<(u64, [u8; 16], i64, bool, bool)> = connection
-        .prepare_cached(
-            "SELECT seq, id, kept_at_us, kept_at_us < :before,
-                    EXISTS (SELECT 1 FROM waiting JOIN subscriber ON subscriber.id = waiting.subscriber
-                            WHERE waiting.seq = event.seq
-                              AND subscriber.name IN (SELECT value FROM json_each(:subscribers)))
-             FROM event WHERE seq > :from AND seq <= :last ORDER BY seq LIMIT :step",
-        )?
-        .query_map(
-            named_params! {
-                ":before": us(before.events), ":subscribers": subscribers, ":from": draft.sweep.events, ":last": last,
-                ":step": PRUNE_STEP as i64
-            },
-            |row| {
-                Ok((
-                    row.get(0)?,
-                    super::read::id(row, 1)?.key(),
-                    row.get(2)?,
-                    row.get(3)?,
-                    row.get(4)?,
-                ))
-            },
-        )?
-        .collect::<Result<_>>()?;
-    // An event takes its deliveries along, which may be many rows; they count, so that the step stays small.
-    let (mut removed, mut budget, mut end) = (0, PRUNE_STEP, 0);
-    for (seq, key, kept_at, old, held) in &rows {
-        if budget == 0 {
-            break;
-        }
-        end = *seq;
-        if *old && !held {
-            let deliveries = remove_event(connection, *seq)?;
-            if *kept_at < us(before.ids) {
-                forget(connection, *seq, key)?;
-            } else {
-                connection
-                    .prepare_cached("INSERT OR REPLACE INTO former_key (seq, key, kept_at_us) VALUES (?, ?, ?)")?
-                    .execute(params![seq, key, kept_at])?;
-            }
-            removed += 1;
-            budget = budget.saturating_sub(1 + deliveries);
-        }
-    }
-    let some_old = rows.iter().any(|(.., old, _)| *old);
-    let more = some_old && (rows.len() == PRUNE_STEP || budget == 0);
-    draft.sweep.events = if more { end } else { 0 };
-    Ok((removed, more))
-}
-
-/// An event that comes again is new from now on.
-fn forget(connection: &Connection, seq: u64, key: &[u8; 16]) -> Result<()> {
-    connection
-        .prepare_cached("DELETE FROM event_key WHERE key = ? AND seq = ?")?
-        .execute(params![key, seq])
-        .map(drop)
-}
-
-/// Keys that are remembered longer than their events, oldest first.
-fn prune_keys(connection: &Connection, before: Timestamp) -> Result<bool> {
-    let rows: Vec<(u64, [u8; 16])> = connection
-        .prepare_cached("SELECT seq, key FROM former_key WHERE kept_at_us < ? ORDER BY seq LIMIT ?")?
-        .query_map(params![us(before), PRUNE_STEP as i64], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?
-        .collect::<Result<_>>()?;
-    for (seq, key) in &rows {
-        forget(connection, *seq, key)?;
-        connection
-            .prepare_cached("DELETE FROM former_key WHERE seq = ?")?
-            .execute([seq])?;
-    }
-    Ok(rows.len() == PRUNE_STEP)
-}
-
-/// Returns how many rows of deliveries went along.
-fn remove_event(connection: &Connection, seq: u64) -> Result<usize> {
-    for sql in [
-        "DELETE FROM event WHERE seq = ?",
-        "DELETE FROM event_json WHERE seq = ?",
-    ] {
-        connection.prepare_cached(sql)?.execute([seq])?;
-    }
-    let mut deliveries = 0;
-    for sql in [
-        "DELETE FROM attempt WHERE seq = ?",
-        "DELETE FROM dead WHERE seq = ?",
-        // Of those who hold nothing back.
-        "DELETE FROM waiting WHERE seq = ?",
-    ] {
-        deliveries += connection.prepare_cached(sql)?.execute([seq])?;
-    }
-    Ok(deliveries)
-}
-
-/// Those in quarantine stay as long as events do: someone may yet correct the plugin.
-fn prune_webhooks(connection: &Connection, draft: &mut Draft, before: &PruneBefore) -> Result<(usize, bool)> {
-    let rows: Vec<(u64, bool, bool)> = connection
-        .prepare_cached(
-            "SELECT number, received_at_us < :webhooks,
-                    received_at_us < iif(number IN (SELECT number FROM quarantine), :events, :webhooks)
-             FROM webhook WHERE number > :from AND number < :newest ORDER BY number LIMIT :step",
-        )?
-        .query_map(
-            named_params! {
-                ":webhooks": us(before.webhooks), ":events": us(before.events), ":from": draft.sweep.webhooks,
-                ":newest": draft.last_webhook, ":step": PRUNE_STEP as i64
-            },
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )?
-        .collect::<Result<_>>()?;
-    let mut removed = 0;
-    for (number, _, gone) in &rows {
-        if *gone {
-            removed += connection
-                .prepare_cached("DELETE FROM webhook WHERE number = ?")?
-                .execute([number])?;
-            connection
-                .prepare_cached("DELETE FROM quarantine WHERE number = ?")?
-                .execute([number])?;
-        }
-    }
-    let more = rows.iter().any(|(_, old, gone)| *old || *gone) && rows.len() == PRUNE_STEP;
-    draft.sweep.webhooks = rows.last().filter(|_| more).map_or(0, |(number, ..)| *number);
-    Ok((removed, more))
-}
-
-/// An attempt is as old as its event or younger, so the sweep goes on as long as the events are old: young attempts of old
-/// events, as a replay makes them, must not hide the old ones behind them.
-fn prune_attempts(connection: &Connection, draft: &mut Draft, before: Timestamp) -> Result<(usize, bool)> {
-    let (seq, subscriber, number) = draft.sweep.attempts;
-    let rows: Vec<(u64, i64, i64, bool, bool)> = connection
-        .prepare_cached(
-            "SELECT attempt.seq, attempt.subscriber, attempt.number, attempt.at_us < :before,
-                    ifnull(event.kept_at_us < :before, TRUE)
-             FROM attempt LEFT JOIN event ON event.seq = attempt.seq
-             WHERE (attempt.seq, attempt.subscriber, attempt.number) > (:seq, :subscriber, :number)
-             ORDER BY attempt.seq, attempt.subscriber, attempt.number LIMIT :step",
-        )?
-        .query_map(
-            named_params! {
-                ":before": us(before), ":seq": seq, ":subscriber": subscriber, ":number": number,
-                ":step": PRUNE_STEP as i64
-            },
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
-        )?
-        .collect::<Result<_>>()?;
-    let mut removed = 0;
-    for (seq, subscriber, number, old, _) in &rows {
-        if *old {
-            removed += connection
-                .prepare_cached("DELETE FROM attempt WHERE seq = ? AND subscriber = ? AND number = ?")?
-                .execute(params![seq, subscriber, number])?;
-        }
-    }
-    let more = rows.iter().any(|(.., old, of_old)| *old || *of_old) && rows.len() == PRUNE_STEP;
-    draft.sweep.attempts = match rows.last() {
-        Some((seq, subscriber, number, ..)) if more => (*seq, *subscriber, *number),
-        _ => Default::default(),
-    };
-    Ok((removed, more))
-}
-
 pub(super) fn us(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
@@ -772,7 +500,7 @@ fn us_of(duration: SignedDuration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("lists of text are always JSON")
 }
 

@@ -12,9 +12,11 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::{
+    erasure::{self, Erase},
     file::{self, Claim},
     floor::Floor,
     fold::{self, Aside, Due, Fold, Log},
+    retention,
     tail::Tail,
     write::{self, Draft},
 };
@@ -39,7 +41,7 @@ const PROBE: Duration = Duration::from_secs(1);
 pub(super) enum Command {
     /// With its room in the queue, which it gives back when it is answered.
     Keep(Job<Box<Submission>, Receipt>, OwnedSemaphorePermit),
-    Erase(Job<write::Erase, ()>),
+    Erase(Job<Erase, ()>),
     KeepAgain(Job<(u64, Mapped), Option<Receipt>>),
     Settle(Job<Arc<Settlement>, ()>),
     Progress(Job<(String, From), Progress>),
@@ -85,7 +87,7 @@ impl Command {
     fn apply(&mut self, connection: &Connection, draft: &mut Draft, now: jiff::Timestamp) -> rusqlite::Result<()> {
         match self {
             Self::Keep(job, _) => job.output = Some(write::keep(connection, draft, now, &job.input)?),
-            Self::Erase(job) => job.output = Some(write::erase(connection, draft, &job.input)?),
+            Self::Erase(job) => job.output = Some(erasure::erase(connection, draft, &job.input)?),
             Self::KeepAgain(job) => {
                 let (webhook, outcome) = &job.input;
                 job.output = Some(write::keep_again(connection, draft, now, *webhook, outcome)?);
@@ -101,7 +103,7 @@ impl Command {
                 job.output = Some(write::replay(connection, now, subscriber, seqs)?);
             }
             Self::Resume(job) => job.output = Some(write::resume(connection, &job.input)?),
-            Self::Prune(job) => job.output = Some(write::prune(connection, draft, &job.input)?),
+            Self::Prune(job) => job.output = Some(retention::prune(connection, draft, &job.input)?),
             Self::Close(job) => job.output = Some(()),
             #[cfg(test)]
             Self::Execute(job) => job.output = Some(connection.execute_batch(&job.input)?),
