@@ -53,6 +53,8 @@ pub(super) struct Sqlite {
     health: watch::Receiver<Health>,
     tail: Arc<Mutex<Tail>>,
     readers: Arc<Readers>,
+    #[cfg(test)]
+    pretended: floor::Pretended,
     /// Taken by the one who closes.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -69,6 +71,8 @@ impl Sqlite {
         let readers = Arc::new(Readers::of(claim.path()));
         let (commands, queue) = mpsc::channel(queue_max.max(1));
         let floor = Floor::new(claim.path(), disk_floor_bytes);
+        #[cfg(test)]
+        let pretended = floor.pretended.clone();
         let Parts {
             writer,
             head,
@@ -86,6 +90,8 @@ impl Sqlite {
             health,
             tail,
             readers,
+            #[cfg(test)]
+            pretended,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -205,6 +211,12 @@ impl Sqlite {
     #[cfg(test)]
     pub(super) async fn execute(&self, sql: &str) -> Result<(), Error> {
         self.ask(sql.to_owned(), Command::Execute).await
+    }
+
+    /// From now on so much is free on the disk.
+    #[cfg(test)]
+    pub(super) fn pretend_free(&self, bytes: u64) {
+        *self.pretended.lock().expect("no test panics with it") = Some(bytes);
     }
 
     /// Fails the group it is in as a disk does that could not sync.

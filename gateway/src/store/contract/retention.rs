@@ -162,3 +162,36 @@ async fn below_the_floor_nothing_is_kept_and_the_rest_goes_on() {
     assert!(prune_all(&store).await.events > 0);
     assert_eq!(*store.health().borrow(), Health::Refusing);
 }
+
+#[tokio::test]
+async fn what_retention_frees_in_the_file_is_room_again() {
+    let scene = Scene::new().await;
+    for number in 1..=50 {
+        scene
+            .store
+            .keep(submission([large_event(number, 100_000)]))
+            .await
+            .unwrap();
+    }
+    let Receipt::Quarantined(in_quarantine) = scene.store.keep(quarantine("odd")).await.unwrap() else {
+        panic!("it is in quarantine");
+    };
+    let path = scene.path.clone();
+    scene.store.close().await.unwrap();
+    let floored = config::Store {
+        disk_floor_bytes: 8 << 20,
+        ..config(&path)
+    };
+    let store = Store::open(&floored).await.unwrap();
+    let Engine::Sqlite(sqlite) = &store.engine;
+    sqlite.pretend_free(6 << 20);
+    let refused = store.keep(submission([event(51)])).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    let again = store.keep_again(in_quarantine, Mapped::Events(vec![event(52)])).await;
+    assert!(matches!(again, Err(Error::Unavailable(_))), "{again:?}");
+
+    assert_eq!(prune_all(&store).await.events, 49);
+    let mut health = store.health();
+    health.wait_for(|health| *health == Health::Writable).await.unwrap();
+    assert_eq!(places(store.keep(submission([event(51)])).await), [Place::New(51)]);
+}

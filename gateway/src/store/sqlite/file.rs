@@ -151,6 +151,12 @@ fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
+/// What the file has room for without growing.
+pub(super) fn free_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let pages: u64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+    Ok(pages * u64::from(PAGE_BYTES))
+}
+
 /// A connection that can write.
 pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;

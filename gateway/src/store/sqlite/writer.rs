@@ -272,10 +272,13 @@ impl Writer {
     }
 
     fn group(&mut self, mut group: Vec<Command>) {
-        let no_room = self.floor.refusal();
+        let connection = self.connection.as_ref();
+        let free_inside = || connection.and_then(|it| file::free_bytes(it).ok()).unwrap_or(0);
+        let no_room = self.floor.refusal(free_inside);
         if let Some(no_room) = &no_room {
             self.report(Some(no_room));
-            for keep in group.extract_if(.., |command| matches!(command, Command::Keep(..))) {
+            let adds = |command: &mut Command| matches!(command, Command::Keep(..) | Command::KeepAgain(_));
+            for keep in group.extract_if(.., adds) {
                 keep.answer(Err(no_room.clone()));
             }
         }
