@@ -60,23 +60,69 @@ async fn what_is_erased_is_nowhere_any_more() {
     let attempts = history.attempts(id(1), None).await.unwrap();
     assert_eq!((attempts[0].1.response.as_str(), attempts[0].1.status), ("", Some(500)));
 
-    let found = async || {
-        let mut found = 0;
-        for name in ["feed.db", "feed.db-wal"] {
-            let bytes = std::fs::read(scene.path.with_file_name(name)).unwrap_or_default();
-            found += bytes
-                .windows(secret.len())
-                .filter(|window| *window == secret.as_bytes())
-                .count();
-        }
-        found
-    };
     // Twice of the call that stays: its event and its webhook.
+    until_on_disk(&scene, secret, 2).await;
+}
+
+fn on_disk(scene: &Scene, secret: &str) -> usize {
+    let files = ["feed.db", "feed.db-wal"].into_iter();
+    files
+        .map(|name| {
+            let bytes = std::fs::read(scene.path.with_file_name(name)).unwrap_or_default();
+            let windows = bytes.windows(secret.len());
+            windows.filter(|window| *window == secret.as_bytes()).count()
+        })
+        .sum()
+}
+
+async fn until_on_disk(scene: &Scene, secret: &str, times: usize) {
     for _ in 0..600 {
-        if found().await == 2 {
+        if on_disk(scene, secret) == times {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("it is still there {} times", found().await);
+    panic!("it is there {} times", on_disk(scene, secret));
+}
+
+const SECRET: &str = "whisper-it-softly";
+const NUMBER: &str = "+33123456789";
+
+/// Has the number for a party.
+fn speaking(number: u64) -> Event {
+    Event {
+        facts: Facts {
+            numbers: vec![NUMBER.to_owned()],
+            ..Facts::default()
+        },
+        open_json: format!("{{\"id\":\"{}\",\"said\":\"{SECRET}\"", id(number)).into_bytes(),
+        ..event(number)
+    }
+}
+
+/// How many events and webhooks that was.
+async fn erase(scene: &Scene, whose: Whose) -> (usize, usize) {
+    let planned = scene.store.erase(whose.clone(), true).await.unwrap();
+    let erased = scene.store.erase(whose, false).await.unwrap();
+    assert_eq!(planned, erased);
+    (erased.events, erased.quarantined)
+}
+
+async fn erase_number(scene: &Scene) -> (usize, usize) {
+    erase(scene, Whose::Number(NUMBER.to_owned())).await
+}
+
+#[tokio::test]
+async fn what_readers_keep_in_the_log_is_gone_once_they_are() {
+    let scene = Scene::new().await;
+    scene.store.keep(submission([speaking(1)])).await.unwrap();
+    let reader = rusqlite::Connection::open(&scene.path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM event").unwrap();
+    assert_eq!(erase_number(&scene).await, (1, 0));
+    // Answered after the writer has waited for the reader in vain.
+    scene.store.progress("crm").await.unwrap();
+    assert!(on_disk(&scene, SECRET) > 0);
+    // Nobody writes any more when it goes.
+    reader.execute_batch("ROLLBACK").unwrap();
+    until_on_disk(&scene, SECRET, 0).await;
 }

@@ -110,7 +110,7 @@ struct State {
     not_before: u32,
     /// … and none that waits for readers before it is as long as this.
     not_all_before: u32,
-    /// It holds what must not be found there.
+    /// It holds what must not be found there, be it behind what it began anew with.
     must_end: bool,
     /// The other thread is at work.
     folding: bool,
@@ -121,11 +121,22 @@ impl State {
         self.pages.saturating_sub(self.folded)
     }
 
+    fn is_to_end(&self) -> bool {
+        self.must_end && self.pages > 0
+    }
+
     fn begin_anew(&mut self) {
         *self = Self {
             folding: self.folding,
+            must_end: self.must_end,
             ..Self::default()
         };
+    }
+
+    /// Its file is empty.
+    fn end(&mut self) {
+        self.begin_anew();
+        self.must_end = false;
     }
 }
 
@@ -151,7 +162,7 @@ impl Log {
     pub(super) fn after_fold(&self, fold: Fold, result: Folded) {
         let mut state = self.state();
         if fold == Fold::Truncate && !result.busy {
-            state.begin_anew();
+            state.end();
             return;
         }
         if fold == Fold::Truncate {
@@ -170,7 +181,7 @@ impl Log {
             return;
         }
         state.folded = result.folded;
-        let in_the_way = result.folded < result.pages;
+        let in_the_way = result.busy || result.folded < result.pages;
         state.not_before = if in_the_way { state.pages + RETRY_PAGES } else { 0 };
     }
 
@@ -180,18 +191,23 @@ impl Log {
         state.not_before = state.pages + RETRY_PAGES;
     }
 
-    /// After the file was opened anew, with everything in the database.
-    pub(super) fn begin_anew(&self) {
-        self.state().begin_anew();
+    /// After the file was opened anew, with everything in the database and the log cut.
+    pub(super) fn ended(&self) {
+        self.state().end();
     }
 
     /// What to do now; when nothing is being written, also with what is not worth a fold otherwise.
     pub(super) fn due(&self, quiet: bool) -> Due {
         let state = self.state();
         let (pages, backlog) = (state.pages, state.backlog());
-        if state.folding || pages < state.not_before {
+        let put_off = pages < state.not_before;
+        if state.folding {
             Due::Nothing
-        } else if (state.must_end && pages > 0) || (pages >= LOG_PAGES_MAX && pages >= state.not_all_before) {
+        } else if state.is_to_end() && (quiet || !put_off) {
+            Due::All
+        } else if put_off {
+            Due::Nothing
+        } else if pages >= LOG_PAGES_MAX && pages >= state.not_all_before {
             Due::All
         } else if pages >= LOG_PAGES && backlog < LAST_PAGES {
             Due::Rest
@@ -202,9 +218,13 @@ impl Log {
         }
     }
 
-    /// Has the writer fold everything and cut the log's file as soon as it can.
+    /// Has the writer fold everything and cut the log's file as soon as it can: whenever it is quiet, if it cannot now.
     pub(super) fn end_soon(&self) {
         self.state().must_end = true;
+    }
+
+    pub(super) fn is_to_end(&self) -> bool {
+        self.state().is_to_end()
     }
 
     /// Whether it is for the caller to begin the fold beside the writer.
@@ -376,6 +396,36 @@ mod tests {
         assert_eq!(due(&log), Due::Aside);
         log.after_commit(LOG_PAGES_MAX * 2);
         assert_eq!(due(&log), Due::All);
+    }
+
+    #[test]
+    fn what_must_end_is_not_forgotten_before_its_file_is_cut() {
+        let log = Log::default();
+        log.after_commit(10);
+        assert!(log.begin_folding());
+        log.after_commit(20);
+        log.end_soon();
+        // A fold under way, which ends the backlog and not the file.
+        assert_eq!((log.due(true), log.is_to_end()), (Due::Nothing, true));
+        log.after_fold(Fold::Passive, folded(10, 10));
+        log.end_folding();
+        assert_eq!(due(&log), Due::All);
+
+        // Readers, who are waited for while it is quiet and not at each commit.
+        let busy = Folded {
+            busy: true,
+            ..folded(20, 20)
+        };
+        log.after_fold(Fold::Truncate, busy);
+        assert_eq!((due(&log), log.due(true)), (Due::Nothing, Due::All));
+
+        // The next commit begins the log anew, in front of what must go.
+        log.after_commit(3);
+        assert_eq!((due(&log), log.is_to_end()), (Due::All, true));
+        log.after_fold(Fold::Truncate, folded(0, 0));
+        assert_eq!((log.due(true), log.is_to_end()), (Due::Nothing, false));
+        log.after_commit(3);
+        assert_eq!(due(&log), Due::Nothing);
     }
 
     #[test]

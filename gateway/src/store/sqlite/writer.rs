@@ -254,7 +254,9 @@ impl Writer {
     async fn next(&mut self, waiting: &mut Vec<Command>) -> Option<usize> {
         let receive = self.commands.recv_many(waiting, GROUP_COMMANDS_MAX);
         let patience = match *self.health.borrow() {
-            Health::Writable if self.log.due(true) == Due::Nothing => return Some(receive.await),
+            Health::Writable if self.log.due(true) == Due::Nothing && !self.log.is_to_end() => {
+                return Some(receive.await);
+            }
             Health::Writable => QUIET,
             Health::Refusing => PROBE,
             Health::Broken => return Some(receive.await),
@@ -391,7 +393,7 @@ impl Writer {
             unavailable(error)
         })?;
         let durable = Draft::load(&connection).map_err(unavailable)?;
-        self.log.begin_anew();
+        self.log.ended();
         self.log.watch(&mut connection).map_err(unavailable)?;
         self.connection = Some(connection);
         if durable.head != self.durable.head {
