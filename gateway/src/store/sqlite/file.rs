@@ -19,7 +19,7 @@ const APPLICATION_ID: i64 = 0x6366_6564;
 const MADE: &[u8] = b"callfeed\n";
 
 /// Each brings the schema from the version that is its index to the next one.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_feed.sql"),
     include_str!("../../../migrations/sqlite/0002_bounds.sql"),
     include_str!("../../../migrations/sqlite/0003_operate.sql"),

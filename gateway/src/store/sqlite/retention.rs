@@ -103,21 +103,23 @@ fn forget(connection: &Connection, seq: u64, key: &[u8; 16]) -> Result<()> {
         .map(drop)
 }
 
-/// Keys that are remembered longer than their events, oldest first.
+/// Keys that are remembered longer than their events, oldest first. Behind a young one there is none that is old, but for
+/// clocks that were set; it waits until that one is old, too.
 fn prune_keys(connection: &Connection, before: Timestamp) -> Result<bool> {
-    let rows: Vec<(u64, [u8; 16])> = connection
-        .prepare_cached("SELECT seq, key FROM former_key WHERE kept_at_us < ? ORDER BY seq LIMIT ?")?
+    let rows: Vec<(u64, [u8; 16], bool)> = connection
+        .prepare_cached("SELECT seq, key, kept_at_us < ? FROM former_key ORDER BY seq LIMIT ?")?
         .query_map(params![us(before), PRUNE_STEP as i64], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?
         .collect::<Result<_>>()?;
-    for (seq, key) in &rows {
+    let mut removed = 0;
+    for (seq, key, _) in rows.iter().take_while(|(.., old)| *old) {
         forget(connection, *seq, key)?;
-        connection
+        removed += connection
             .prepare_cached("DELETE FROM former_key WHERE seq = ?")?
             .execute([seq])?;
     }
-    Ok(rows.len() == PRUNE_STEP)
+    Ok(removed == PRUNE_STEP)
 }
 
 /// Returns how many rows of deliveries went along.
@@ -206,4 +208,41 @@ fn prune_attempts(connection: &Connection, draft: &mut Draft, before: Timestamp)
         _ => Default::default(),
     };
     Ok((removed, more))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::store::sqlite::file;
+
+    #[test]
+    fn a_step_does_not_look_through_all_that_is_young() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for migration in file::MIGRATIONS {
+            connection.execute_batch(migration).unwrap();
+        }
+        let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+                    INSERT INTO former_key (seq, key, kept_at_us) SELECT i, randomblob(16), i FROM n";
+        connection.execute_batch(many).unwrap();
+        let steps = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&steps);
+        let counting = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        connection.progress_handler(1, Some(counting)).unwrap();
+        let second = Timestamp::from_microsecond(2).unwrap();
+        assert!(!prune_keys(&connection, second).unwrap());
+        assert!(steps.load(Ordering::Relaxed) < 20 * PRUNE_STEP, "{steps:?}");
+        let left = "SELECT count(*) FROM former_key";
+        assert_eq!(
+            connection.query_row(left, [], |row| row.get::<_, usize>(0)).unwrap(),
+            49_999
+        );
+    }
 }
