@@ -183,7 +183,7 @@ fn what_works_but_may_not_be_meant_is_a_warning() {
         [[route]]\nname = \"a\"\nprovider = \"a\"\nallow_unsigned = true\n\
         [[subscriber]]\nname = \"s\"\nurl = \"http://10.0.0.1\"\nsecrets = { env = \"SET\" }\n\
         [[subscriber]]\nname = \"local\"\nurl = \"http://localhost:9\"\nsecrets = { env = \"SET\" }\n\
-        schedule = [\"0s\"]\nheaders = { x-api-key = \"k\", x-tenant = \"t\" }\n";
+        schedule = [\"0s\"]\nheaders = { x-api-key = \"k\", x-tenant = \"t\" }\nfrom = \"9999-01-01T00:00:00Z\"\n";
     let warnings = parse_text(text).unwrap().warnings;
     let warnings: Vec<_> = warnings
         .iter()
@@ -194,6 +194,7 @@ fn what_works_but_may_not_be_meant_is_a_warning() {
         (7, "subscriber[s].schedule"),
         (9, "subscriber[s].url"),
         (16, "subscriber[local].headers.x-api-key"),
+        (17, "subscriber[local].from"),
     ];
     assert_eq!(warnings, expected);
 }

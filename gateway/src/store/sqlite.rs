@@ -11,6 +11,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use jiff::Timestamp;
 use tokio::sync::{
     Semaphore,
     mpsc::{self, error::TrySendError},
@@ -154,7 +155,13 @@ impl Sqlite {
     }
 
     pub(super) async fn progress(&self, subscriber: &str, from: From) -> Result<Progress, Error> {
-        self.ask((subscriber.to_owned(), from), Command::Progress).await
+        let begin = match from {
+            From::Now => None,
+            From::Start => self.readers.place_to_begin(subscriber, Timestamp::MIN).await?,
+            // Everybody would wait for the search if the writer made it.
+            From::Time(since) => self.readers.place_to_begin(subscriber, since).await?,
+        };
+        self.ask((subscriber.to_owned(), begin), Command::Progress).await
     }
 
     pub(super) async fn wishes(&self, subscriber: &str) -> Result<Wishes, Error> {

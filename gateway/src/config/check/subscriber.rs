@@ -12,6 +12,7 @@ use super::{
     has_user, http_url,
 };
 use crate::{
+    clock,
     config::{
         Algorithm, ClientTls, CustomSignature, Encoding, Filter, From, Order, Over, Pattern, Privacy, Rate, Secret,
         Signature, SigningKey, Subscriber, days,
@@ -206,7 +207,19 @@ fn from(value: &Value<'_>) -> Option<From> {
         "now" => Some(From::Now),
         "start" => Some(From::Start),
         _ => match text.parse() {
-            Ok(time) => Some(From::Time(time)),
+            Ok(time) => {
+                // No refusal: a clock that was set back must not keep the gateway from starting.
+                if time > clock::now() {
+                    value.warn(
+                        format!(
+                            "{} is yet to come: a new subscriber gets what is kept from now on",
+                            quote(text)
+                        ),
+                        "write \"now\", or a time that has been",
+                    );
+                }
+                Some(From::Time(time))
+            }
             Err(_) => {
                 value.problem(
                     format!("{} is no time", quote(text)),

@@ -195,3 +195,29 @@ async fn what_retention_frees_in_the_file_is_room_again() {
     health.wait_for(|health| *health == Health::Writable).await.unwrap();
     assert_eq!(places(store.keep(submission([event(51)])).await), [Place::New(51)]);
 }
+
+#[tokio::test]
+async fn a_beginning_in_time_misses_nothing_where_the_clock_was_set_back() {
+    let scene = Scene::new().await;
+    scene.keep(1..=12).await;
+    // It was ahead while the third and the fourth came.
+    for (seq, second) in (1..=12).zip([10, 11, 500, 501, 12, 13, 14, 15, 16, 17, 18, 19]) {
+        let us = at(second).as_microsecond();
+        let sql = format!("UPDATE event SET kept_at_us = {us} WHERE seq = {seq}");
+        scene.execute(&sql).await;
+    }
+    let begin = async |name: &str, second| {
+        let from = From::Time(at(second));
+        scene.store.join(name, from).await.unwrap().cursor
+    };
+    assert_eq!(begin("all", 0).await, 0);
+    assert_eq!(begin("behind", 16).await, 2);
+    assert_eq!(begin("ahead", 501).await, 3);
+    assert_eq!(begin("none", 600).await, 12);
+    // One that has begun goes on where it is.
+    assert_eq!(begin("none", 0).await, 12);
+    // At the start of what is left.
+    scene.execute("DELETE FROM event WHERE seq < 4").await;
+    let from_start = scene.store.join("start", From::Start).await.unwrap();
+    assert_eq!(from_start.cursor, 3);
+}

@@ -23,6 +23,9 @@ use crate::{
 
 const CONNECTIONS_MAX: u32 = 4;
 
+/// Events that one question looks through for where to begin.
+const BEGIN_PAGE: i64 = 500_000;
+
 /// A list ends early when it has grown this large.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
@@ -139,6 +142,29 @@ impl Readers {
             Ok(found)
         })
         .await
+    }
+
+    /// The last place before the first event that was kept at this time or later; the head when there is none. `None` for
+    /// a subscriber that has begun already.
+    pub(super) async fn place_to_begin(&self, subscriber: &str, since: Timestamp) -> Result<Option<u64>, Error> {
+        let name = subscriber.to_owned();
+        let known = self.ask(move |connection| {
+            let mut known = connection.prepare_cached("SELECT 1 FROM subscriber WHERE name = ?")?;
+            known.exists([name])
+        });
+        if known.await? {
+            return Ok(None);
+        }
+        let mut before = 0;
+        loop {
+            let (place, done) = self
+                .ask(move |connection| before_first_since(connection, since, before))
+                .await?;
+            if done {
+                return Ok(Some(place));
+            }
+            before = place;
+        }
     }
 
     pub(in crate::store) async fn events(&self, query: Query) -> Result<Vec<Kept>, Error> {
@@ -473,9 +499,28 @@ fn delivery(
     }))
 }
 
+/// The last place before the first event, of the next ones, that was kept at this time or later, and whether that is the
+/// one: places and times do not grow together where the clock was set.
+fn before_first_since(connection: &Connection, since: Timestamp, after: u64) -> Result<(u64, bool)> {
+    let next = "SELECT seq, kept_at_us >= ? FROM event WHERE seq > ? ORDER BY seq LIMIT ?";
+    let mut next = connection.prepare_cached(next)?;
+    let mut rows = next.query(params![us(since), place(after), BEGIN_PAGE])?;
+    let (mut before, mut looked_at) = (after, 0);
+    while let Some(row) = rows.next()? {
+        let (seq, since): (u64, bool) = (row.get(0)?, row.get(1)?);
+        if since {
+            // What is missing before it is not asked for.
+            return Ok((seq - 1, true));
+        }
+        before = seq;
+        looked_at += 1;
+    }
+    Ok((before, looked_at < BEGIN_PAGE))
+}
+
 /// The first place whose event was kept at this time or later, found by halving: places and times grow together. Where
 /// the clock was set back it may miss a few. `None` when there is none.
-pub(super) fn first_since(connection: &Connection, since: Timestamp) -> Result<Option<u64>> {
+fn first_since(connection: &Connection, since: Timestamp) -> Result<Option<u64>> {
     let since = us(since);
     let ends = "SELECT ifnull(min(seq), 0), ifnull(max(seq), 0) + 1 FROM event";
     let (mut low, end): (i64, i64) = connection

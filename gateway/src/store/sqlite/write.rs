@@ -11,7 +11,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::retention::Sweep;
 use crate::{
-    config::From,
     event::{Event, Kept, RawWebhook},
     store::{
         Breaker, Mapped, Place, Progress, Receipt, Replay, Settlement, Steady, Stopped, Submission, Waiting, Wishes,
@@ -342,15 +341,9 @@ fn subscriber(connection: &Connection, name: &str, cursor: u64) -> Result<i64> {
         .query_row(params![name, cursor], |row| row.get(0))
 }
 
-pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, from: From) -> Result<Progress> {
-    let begin = match from {
-        From::Now => draft.head,
-        From::Start => 0,
-        From::Time(since) => {
-            super::read::first_since(connection, since)?.map_or(draft.head, |first| first.saturating_sub(1))
-        }
-    };
-    let subscriber = subscriber(connection, name, begin)?;
+/// One never seen begins after this place, or at the head.
+pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, begin: Option<u64>) -> Result<Progress> {
+    let subscriber = subscriber(connection, name, begin.unwrap_or(draft.head))?;
     let (cursor, stopped, breaker, steady): (u64, _, _, _) = connection
         .prepare_cached(
             "SELECT cursor, stopped_at_us, stopped_reason, failures_in_a_row, not_before_us, in_flight_limit,

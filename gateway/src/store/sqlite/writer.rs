@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     clock,
-    config::From,
     store::{Error, Health, Mapped, Progress, PruneBefore, PruneReport, Receipt, Settlement, Submission, Wishes},
 };
 
@@ -44,7 +43,7 @@ pub(super) enum Command {
     Erase(Job<Erase, ()>),
     KeepAgain(Job<(u64, Mapped), Option<Receipt>>),
     Settle(Job<Arc<Settlement>, ()>),
-    Progress(Job<(String, From), Progress>),
+    Progress(Job<(String, Option<u64>), Progress>),
     Wishes(Job<String, Wishes>),
     Replay(Job<(String, Vec<u64>), ()>),
     Resume(Job<String, ()>),
@@ -94,8 +93,8 @@ impl Command {
             }
             Self::Settle(job) => job.output = Some(write::settle(connection, now, &job.input)?),
             Self::Progress(job) => {
-                let (subscriber, from) = &job.input;
-                job.output = Some(write::progress(connection, draft, subscriber, *from)?);
+                let (subscriber, begin) = &job.input;
+                job.output = Some(write::progress(connection, draft, subscriber, *begin)?);
             }
             Self::Wishes(job) => job.output = Some(write::wishes(connection, &job.input)?),
             Self::Replay(job) => {
