@@ -221,3 +221,28 @@ async fn a_beginning_in_time_misses_nothing_where_the_clock_was_set_back() {
     let from_start = scene.store.join("start", From::Start).await.unwrap();
     assert_eq!(from_start.cursor, 3);
 }
+
+#[tokio::test]
+async fn what_waits_for_a_stopped_subscriber_is_not_held_back() {
+    let scene = Scene::new().await;
+    for subscriber in ["stopped", "running"] {
+        scene.store.progress(subscriber).await.unwrap();
+    }
+    scene.keep(1..=4).await;
+    let mut stopped = settlement(4);
+    stopped.subscriber = "stopped".to_owned();
+    stopped.waiting = vec![waiting(1, 1), waiting(2, 1)];
+    stopped.stopped = Some(Stopped {
+        at: at(0),
+        reason: "410".to_owned(),
+    });
+    scene.store.settle(stopped).await.unwrap();
+    let mut running = settlement(4);
+    running.subscriber = "running".to_owned();
+    running.waiting = vec![waiting(2, 1)];
+    scene.store.settle(running).await.unwrap();
+    assert_eq!(prune_all(&scene.store).await.events, 2);
+    let scene = scene.reopened().await;
+    assert_eq!(scene.seqs(0).await, [2, 4]);
+    assert_eq!(owed(&scene.store.progress("stopped").await.unwrap()), [waiting(2, 1)]);
+}

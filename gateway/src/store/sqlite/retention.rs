@@ -49,7 +49,7 @@ fn prune_events(connection: &Connection, draft: &mut Draft, before: &PruneBefore
         .prepare_cached(
             "SELECT seq, id, kept_at_us, kept_at_us < :before,
                     EXISTS (SELECT 1 FROM waiting JOIN subscriber ON subscriber.id = waiting.subscriber
-                            WHERE waiting.seq = event.seq
+                            WHERE waiting.seq = event.seq AND subscriber.stopped_at_us IS NULL
                               AND subscriber.name IN (SELECT value FROM json_each(:subscribers)))
              FROM event WHERE seq > :from AND seq <= :last ORDER BY seq LIMIT :step",
         )?
