@@ -318,9 +318,9 @@ impl Admin {
             Err(error) => return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         };
         if !dry_run {
-            tracing::info!(events = erased.events, quarantined = erased.quarantined, "erased");
+            tracing::info!(events = erased.events, webhooks = erased.webhooks, "erased");
         }
-        json(&json!({ "events": erased.events, "quarantined": erased.quarantined }))
+        json(&json!({ "events": erased.events, "webhooks": erased.webhooks }))
     }
 
     async fn reload(&self) -> Response<Full<Bytes>> {

@@ -336,8 +336,8 @@ pub enum Whose {
 pub struct Erased {
     /// Events, with the webhooks they came from and what subscribers answered.
     pub events: usize,
-    /// Webhooks in quarantine.
-    pub quarantined: usize,
+    /// Webhooks that no event names: those in quarantine, and those that became nothing or were kept longer than their events.
+    pub webhooks: usize,
 }
 
 /// How much there is.
@@ -398,7 +398,7 @@ impl Store {
     }
 
     /// Keeps what a webhook of the record, looked at again, became: its events, and it leaves quarantine; or why it is in
-    /// quarantine still. `None` when the webhook is no longer there.
+    /// quarantine still. `None` when the webhook is no longer there, or was emptied.
     ///
     /// Fails with [`Error::Unavailable`]; nothing is kept then.
     pub async fn keep_again(&self, webhook: u64, outcome: Mapped) -> Result<Option<Receipt>, Error> {
@@ -492,7 +492,8 @@ impl Store {
 
     /// Erases what the store holds of a call or a person: each event becomes a tombstone that keeps its place and its id and
     /// says nothing, and is not delivered any more; its webhook and the answers to its deliveries are emptied, and so are
-    /// webhooks in quarantine that speak of it. With `dry_run` it only counts.
+    /// webhooks that speak of it and that no event names. What comes while it is at work is erased, too. With `dry_run` it
+    /// only counts.
     ///
     /// What was erased is overwritten on disk as far as SQLite can tell.
     pub async fn erase(&self, whose: Whose, dry_run: bool) -> Result<Erased, Error> {

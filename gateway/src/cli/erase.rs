@@ -3,7 +3,7 @@
 use super::{ConfigFile, Failure, Running, say};
 
 /// Erases what the store holds of a call or a person: events, the webhooks they came from, what subscribers answered, and
-/// webhooks in quarantine that speak of it.
+/// webhooks that speak of it and became no event, or outlived theirs.
 ///
 /// Each event leaves a tombstone that keeps its place in the feed and says nothing; it is not delivered any more. What
 /// subscribers have received already is theirs to erase. Asks the running gateway, at `admin.listen`.
@@ -53,8 +53,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
     let done = if args.dry_run { "would be erased" } else { "erased" };
     say(&format!(
-        "{done}: {} events with their webhooks and the answers to their deliveries, {} webhooks in quarantine",
-        answer["events"], answer["quarantined"]
+        "{done}: {} events with their webhooks and the answers to their deliveries, {} other webhooks",
+        answer["events"], answer["webhooks"]
     ));
     Ok(())
 }

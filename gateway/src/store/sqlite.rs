@@ -33,7 +33,7 @@ mod tail;
 mod write;
 mod writer;
 
-use erasure::Erase;
+use erasure::{Erase, Search};
 use floor::Floor;
 pub(super) use read::Readers;
 use tail::Tail;
@@ -177,20 +177,23 @@ impl Sqlite {
     }
 
     pub(super) async fn erase(&self, whose: Whose, dry_run: bool) -> Result<Erased, Error> {
-        let found = self.readers.find(whose).await?;
-        let erased = Erased {
-            events: found.events.len(),
-            quarantined: found.quarantined.len(),
-        };
-        if !dry_run {
+        let mut search = Search::new(whose);
+        let mut erased = Erased::default();
+        // Until nothing came while the rest was erased.
+        loop {
+            let found = self.readers.find(&mut search).await?;
+            erased.events += found.events.len();
+            erased.webhooks += found.webhooks.len();
+            if dry_run || found.is_empty() {
+                return Ok(erased);
+            }
             for events in found.events.chunks(ERASE_STEP) {
                 self.ask(Erase::Events(events.to_vec()), Command::Erase).await?;
             }
-            for webhooks in found.quarantined.chunks(ERASE_STEP) {
-                self.ask(Erase::Quarantined(webhooks.to_vec()), Command::Erase).await?;
+            for webhooks in found.webhooks.chunks(ERASE_STEP) {
+                self.ask(Erase::Webhooks(webhooks.to_vec()), Command::Erase).await?;
             }
         }
-        Ok(erased)
     }
 
     pub(super) async fn prune(&self, before: PruneBefore) -> Result<PruneReport, Error> {

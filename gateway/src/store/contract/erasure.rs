@@ -37,10 +37,7 @@ async fn what_is_erased_is_nowhere_any_more() {
     scene.store.settle(settled).await.unwrap();
 
     let whose = Whose::Number("+33123456789".to_owned());
-    let expected = Erased {
-        events: 2,
-        quarantined: 1,
-    };
+    let expected = Erased { events: 2, webhooks: 1 };
     assert_eq!(scene.store.erase(whose.clone(), true).await.unwrap(), expected);
     assert_eq!(scene.store.history().counts().await.unwrap().quarantined, 1);
     assert_eq!(scene.store.erase(whose.clone(), false).await.unwrap(), expected);
@@ -105,7 +102,7 @@ async fn erase(scene: &Scene, whose: Whose) -> (usize, usize) {
     let planned = scene.store.erase(whose.clone(), true).await.unwrap();
     let erased = scene.store.erase(whose, false).await.unwrap();
     assert_eq!(planned, erased);
-    (erased.events, erased.quarantined)
+    (erased.events, erased.webhooks)
 }
 
 async fn erase_number(scene: &Scene) -> (usize, usize) {
@@ -125,4 +122,87 @@ async fn what_readers_keep_in_the_log_is_gone_once_they_are() {
     // Nobody writes any more when it goes.
     reader.execute_batch("ROLLBACK").unwrap();
     until_on_disk(&scene, SECRET, 0).await;
+}
+
+/// The number of a webhook that is in quarantine then.
+async fn quarantined(scene: &Scene, body: &str) -> u64 {
+    match scene.store.keep(quarantine(body)).await.unwrap() {
+        Receipt::Quarantined(number) => number,
+        Receipt::Events(places) => panic!("{places:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_erasure_is_not_kept() {
+    let scene = Scene::new().await;
+    scene.store.keep(submission([speaking(1)])).await.unwrap();
+    assert_eq!(erase_number(&scene).await, (1, 0));
+    let mut late = settlement(1);
+    late.attempts = vec![attempt(1, 1, Some(200))];
+    scene.store.settle(late).await.unwrap();
+    let attempts = scene.store.history().attempts(id(1), None).await.unwrap();
+    let attempt = &attempts[0].1;
+    assert_eq!((attempt.response.as_str(), attempt.request_headers.as_str()), ("", ""));
+    assert_eq!((attempt.status, attempt.outcome.as_str()), (Some(200), "delivered"));
+}
+
+#[tokio::test]
+async fn a_webhook_that_was_emptied_becomes_nothing_any_more() {
+    let scene = Scene::new().await;
+    let in_quarantine = quarantined(&scene, r#"{"from":"+33123456789"}"#).await;
+    scene.store.keep(submission([speaking(1)])).await.unwrap();
+    assert_eq!(erase_number(&scene).await, (1, 1));
+    for webhook in [in_quarantine, in_quarantine + 1] {
+        let again = scene.store.keep_again(webhook, Mapped::Events(vec![speaking(2)])).await;
+        assert!(again.unwrap().is_none(), "{webhook}");
+    }
+    assert_eq!(scene.seqs(0).await, [1]);
+}
+
+#[tokio::test]
+async fn webhooks_that_no_event_names_are_found() {
+    let scene = Scene::new().await;
+    // One that left quarantine and became nothing, and one that is kept longer than its event.
+    let released = quarantined(&scene, r#"{"from":"+33123456789"}"#).await;
+    let nothing = Mapped::Events(Vec::new());
+    scene.store.keep_again(released, nothing).await.unwrap();
+    let mut outlived = submission([speaking(1)]);
+    outlived.webhook.body = Bytes::from_static(b"from=+33123456789");
+    scene.store.keep(outlived).await.unwrap();
+    scene.keep(2..=2).await;
+    let events_only = PruneBefore {
+        webhooks: at(0),
+        ..all_is_old()
+    };
+    assert_eq!(scene.store.prune(events_only).await.unwrap().events, 1);
+    assert_eq!(erase_number(&scene).await, (0, 2));
+    for number in [released, released + 1] {
+        let webhook = scene.store.history().webhook_numbered(number).await.unwrap().unwrap();
+        assert_eq!((webhook.body.len(), webhook.target.as_str()), (0, ""));
+    }
+}
+
+#[tokio::test]
+async fn what_comes_while_it_is_erased_is_erased_too() {
+    let scene = Scene::new().await;
+    let released = quarantined(&scene, r#"{"from":"+33123456789"}"#).await;
+    for number in 1..=50 {
+        scene.store.keep(submission([speaking(number)])).await.unwrap();
+    }
+    // Committed behind what the search has looked through, before anything is erased.
+    let whose = Whose::Number(NUMBER.to_owned());
+    let retry = async {
+        tokio::task::yield_now().await;
+        scene
+            .store
+            .keep_again(released, Mapped::Events(vec![speaking(51)]))
+            .await
+            .unwrap()
+    };
+    let (erased, _) = tokio::join!(scene.store.erase(whose, false), retry);
+    erased.unwrap();
+    let feed = scene.store.read(0, 100).await.unwrap();
+    assert!(feed.iter().all(|event| event.kind == ERASED));
+    let webhook = scene.store.history().webhook_numbered(released).await.unwrap().unwrap();
+    assert_eq!(webhook.body.len(), 0);
 }

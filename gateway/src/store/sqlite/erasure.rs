@@ -13,57 +13,22 @@ use crate::{
     store::{Error, Whose},
 };
 
-/// Events, and webhooks in quarantine, that one question looks through for what is to be erased.
-const FIND_PAGE: i64 = 20_000;
-const QUARANTINE_PAGE: usize = 500;
+/// Events, and numbers of webhooks, that one question looks through.
+const PAGE: u64 = 20_000;
 
-impl Readers {
-    /// Everything that is to be erased.
-    pub(super) async fn find(&self, whose: Whose) -> Result<Found, Error> {
-        let mut found = Found::default();
-        let mut subjects: HashSet<String> = HashSet::new();
-        match whose.clone() {
-            Whose::Subject(subject) => drop(subjects.insert(subject)),
-            Whose::Number(number) => {
-                let mut after = 0;
-                loop {
-                    let number = number.clone();
-                    let (page, last) = self
-                        .ask(move |connection| subjects_of(connection, &number, after))
-                        .await?;
-                    subjects.extend(page);
-                    let Some(last) = last else { break };
-                    after = last;
-                }
-            }
-        }
-        // What a call's other events say of the person goes, too.
-        let (subjects, mut after) = (Arc::new(subjects), 0);
-        loop {
-            let wanted = Arc::clone(&subjects);
-            let (page, last) = self
-                .ask(move |connection| places_of(connection, &wanted, after))
-                .await?;
-            found.events.extend(page);
-            let Some(last) = last else { break };
-            after = last;
-        }
-        let word = match &whose {
-            Whose::Subject(subject) => subject.split_once('/').map_or(subject.as_str(), |(_, id)| id),
-            Whose::Number(number) => number.trim_start_matches('+'),
-        };
-        let mut before = None;
-        loop {
-            let page = self.quarantine(QUARANTINE_PAGE, before).await?;
-            let Some(last) = page.last() else { break };
-            before = Some(last.number);
-            let speaking = page
-                .iter()
-                .filter(|entry| speaks_of(&entry.webhook.body, word.as_bytes()));
-            found.quarantined.extend(speaking.map(|entry| entry.number));
-        }
-        Ok(found)
-    }
+/// Webhooks whose content one question looks through.
+const CONTENT_PAGE: usize = 500;
+
+/// What is looked for, and how far it was.
+#[derive(Debug)]
+pub(super) struct Search {
+    whose: Whose,
+    /// Of their calls and messages, as far as they are known.
+    subjects: Arc<HashSet<String>>,
+    /// The last event looked at, by place.
+    event: u64,
+    /// The last webhook looked at, by number.
+    webhook: u64,
 }
 
 /// What is to be erased.
@@ -71,8 +36,75 @@ impl Readers {
 pub(super) struct Found {
     /// By place.
     pub(super) events: Vec<u64>,
-    /// By number.
-    pub(super) quarantined: Vec<u64>,
+    /// Those that no event names, by number.
+    pub(super) webhooks: Vec<u64>,
+}
+
+impl Search {
+    pub(super) fn new(whose: Whose) -> Self {
+        let subjects = match &whose {
+            Whose::Subject(subject) => HashSet::from([subject.clone()]),
+            Whose::Number(_) => HashSet::new(),
+        };
+        Self {
+            whose,
+            subjects: Arc::new(subjects),
+            event: 0,
+            webhook: 0,
+        }
+    }
+}
+
+impl Readers {
+    /// What is to be erased of everything, and from the second time on of what came since.
+    pub(super) async fn find(&self, search: &mut Search) -> Result<Found, Error> {
+        let mut found = Found::default();
+        let (known, mut after) = (search.subjects.len(), search.event);
+        if let Whose::Number(number) = &search.whose {
+            loop {
+                let (number, after) = (number.clone(), search.event);
+                let page = self.ask(move |connection| subjects_of(connection, &number, after));
+                let (page, last) = page.await?;
+                Arc::make_mut(&mut search.subjects).extend(page);
+                let Some(last) = last else { break };
+                search.event = last;
+            }
+        }
+        if search.subjects.len() > known {
+            // What a call's other events say of the person goes, too.
+            after = 0;
+        }
+        loop {
+            let wanted = Arc::clone(&search.subjects);
+            let page = self.ask(move |connection| places_of(connection, &wanted, after));
+            let (page, last) = page.await?;
+            found.events.extend(page);
+            let Some(last) = last else { break };
+            after = last;
+        }
+        if matches!(search.whose, Whose::Subject(_)) {
+            search.event = after;
+        }
+        let word = match &search.whose {
+            Whose::Subject(subject) => subject.split_once('/').map_or(subject.as_str(), |(_, id)| id),
+            Whose::Number(number) => number.trim_start_matches('+'),
+        };
+        loop {
+            let (word, after) = (word.to_owned(), search.webhook);
+            let page = self.ask(move |connection| webhooks_of(connection, &word, after));
+            let (page, last) = page.await?;
+            found.webhooks.extend(page);
+            let Some(last) = last else { break };
+            search.webhook = last;
+        }
+        Ok(found)
+    }
+}
+
+impl Found {
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.webhooks.is_empty()
+    }
 }
 
 /// The subjects of events that a number has a part in, of the next events; and the last place looked at, unless it is the
@@ -82,7 +114,7 @@ fn subjects_of(connection: &Connection, number: &str, after: u64) -> Result<(Vec
         "SELECT seq, iif(EXISTS (SELECT 1 FROM json_each(numbers) WHERE value = ?), subject, NULL)
          FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
     )?;
-    let rows = statement.query_map(params![number, place(after), FIND_PAGE], |row| {
+    let rows = statement.query_map(params![number, place(after), place(PAGE)], |row| {
         Ok((row.get::<_, u64>(0)?, row.get::<_, Option<String>>(1)?))
     })?;
     let (mut found, mut last) = (Vec::new(), None);
@@ -97,7 +129,7 @@ fn subjects_of(connection: &Connection, number: &str, after: u64) -> Result<(Vec
 fn places_of(connection: &Connection, subjects: &HashSet<String>, after: u64) -> Result<(Vec<u64>, Option<u64>)> {
     let mut statement =
         connection.prepare_cached("SELECT seq, subject FROM event WHERE seq > ? ORDER BY seq LIMIT ?")?;
-    let mut rows = statement.query(params![place(after), FIND_PAGE])?;
+    let mut rows = statement.query(params![place(after), place(PAGE)])?;
     let (mut found, mut last) = (Vec::new(), None);
     while let Some(row) = rows.next()? {
         let seq = row.get(0)?;
@@ -107,6 +139,34 @@ fn places_of(connection: &Connection, subjects: &HashSet<String>, after: u64) ->
         }
     }
     Ok((found, last))
+}
+
+/// The next of those webhooks that no event names and that speak of it; and the last one looked at, unless it is the end.
+fn webhooks_of(connection: &Connection, word: &str, after: u64) -> Result<(Vec<u64>, Option<u64>)> {
+    let ends = "SELECT (SELECT min(number) FROM webhook WHERE number > ?), (SELECT max(number) FROM webhook)";
+    let (first, newest): (Option<u64>, Option<u64>) = connection
+        .prepare_cached(ends)?
+        .query_row([place(after)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (Some(first), Some(newest)) = (first, newest) else {
+        return Ok((Vec::new(), None));
+    };
+    let last = newest.min(first + PAGE);
+    let mut statement = connection.prepare_cached(
+        "SELECT number, body FROM webhook
+         WHERE number >= ? AND number <= ? AND target <> ''
+           AND NOT EXISTS (SELECT 1 FROM event WHERE event.webhook = webhook.number)
+         ORDER BY number LIMIT ?",
+    )?;
+    let mut rows = statement.query(params![first, last, CONTENT_PAGE as i64])?;
+    let (mut found, mut looked_at, mut number) = (Vec::new(), 0, first);
+    while let Some(row) = rows.next()? {
+        number = row.get(0)?;
+        looked_at += 1;
+        if speaks_of(row.get_ref(1)?.as_blob()?, word.as_bytes()) {
+            found.push(number);
+        }
+    }
+    Ok((found, Some(if looked_at == CONTENT_PAGE { number } else { last })))
 }
 
 /// Whether a body has this word, and not only as a part of a longer one.
@@ -125,8 +185,8 @@ fn speaks_of(body: &[u8], word: &[u8]) -> bool {
 pub(super) enum Erase {
     /// By place.
     Events(Vec<u64>),
-    /// By the number of the webhook.
-    Quarantined(Vec<u64>),
+    /// By number.
+    Webhooks(Vec<u64>),
 }
 
 pub(super) fn erase(connection: &Connection, draft: &mut Draft, what: &Erase) -> Result<()> {
@@ -134,7 +194,7 @@ pub(super) fn erase(connection: &Connection, draft: &mut Draft, what: &Erase) ->
     connection.pragma_update(None, "secure_delete", true)?;
     let erased = match what {
         Erase::Events(seqs) => seqs.iter().try_for_each(|seq| erase_event(connection, *seq)),
-        Erase::Quarantined(numbers) => numbers.iter().try_for_each(|number| {
+        Erase::Webhooks(numbers) => numbers.iter().try_for_each(|number| {
             empty_webhook(connection, *number)?;
             connection
                 .prepare_cached("DELETE FROM quarantine WHERE number = ?")?

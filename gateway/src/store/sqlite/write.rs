@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::retention::Sweep;
 use crate::{
-    event::{Event, Kept, RawWebhook},
+    event::{ERASED, Event, Kept, RawWebhook},
     store::{
         Breaker, Mapped, Place, Progress, Receipt, Replay, Settlement, Steady, Stopped, Submission, Waiting, Wishes,
     },
@@ -111,7 +111,7 @@ pub(super) fn keep_again(
     outcome: &Mapped,
 ) -> Result<Option<Receipt>> {
     let route: Option<String> = connection
-        .prepare_cached("SELECT route FROM webhook WHERE number = ?")?
+        .prepare_cached("SELECT route FROM webhook WHERE number = ? AND target <> ''")?
         .query_row([webhook], |row| row.get(0))
         .optional()?;
     let Some(route) = route else { return Ok(None) };
@@ -282,11 +282,13 @@ pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -
             .execute(params![seq, subscriber, us(now)])?;
     }
 
-    // After a crash an attempt may be made again under the same number; the later one is the one to know about.
+    // After a crash an attempt may be made again under the same number; the later one is the one to know about. One that
+    // was under way while its event was erased may have brought its content back.
     let mut record = connection.prepare_cached(
         "INSERT OR REPLACE INTO attempt (seq, subscriber, number, at_us, duration_us, status, outcome,
                                          request_headers, response)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(erased, '', ?8), iif(erased, '', ?9)
+         FROM (SELECT EXISTS (SELECT 1 FROM event WHERE seq = ?1 AND kind = ?10) AS erased)",
     )?;
     for attempt in &it.attempts {
         record.execute(params![
@@ -299,6 +301,7 @@ pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -
             attempt.outcome,
             attempt.request_headers,
             attempt.response,
+            ERASED,
         ])?;
     }
 
