@@ -13,6 +13,7 @@ use crate::{
     event::{Event, EventId, Kept, RawWebhook},
 };
 
+mod mark;
 mod sqlite;
 
 /// What became of a call to the store that did not succeed, by what the caller must do.

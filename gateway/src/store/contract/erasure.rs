@@ -206,3 +206,68 @@ async fn what_comes_while_it_is_erased_is_erased_too() {
     let webhook = scene.store.history().webhook_numbered(released).await.unwrap().unwrap();
     assert_eq!(webhook.body.len(), 0);
 }
+
+#[tokio::test]
+async fn a_number_is_found_however_it_is_written() {
+    let scene = Scene::new().await;
+    let theirs = [
+        r#"{"from":"0033123456789"}"#,
+        r#"{"from":"\u002b33123456789"}"#,
+        r#"{"from":"\u002b\u00333123456789"}"#,
+        r#"{"from":33123456789}"#,
+        r#"{"from":"+33 1 23 45 67 89"}"#,
+        r#"{"from":"+33 (0)1 23-45-67-89"}"#,
+        r#"{"text":"call tel:33123456789."}"#,
+        "From=%2B33123456789",
+        "From=%2B33%20123%20456%20789",
+        "a=b%2033123456789",
+    ];
+    for body in theirs {
+        quarantined(&scene, body).await;
+    }
+    let mut in_target = quarantine("in the target");
+    in_target.webhook.target = "/hooks/magpipe?from=%2B33123456789".to_owned();
+    let mut in_payload = quarantine("in what was signed");
+    in_payload.webhook.payload = Some(r#"{"from":"+33123456789"}"#.to_owned());
+    for it in [in_target, in_payload] {
+        scene.store.keep(it).await.unwrap();
+    }
+    let others = [
+        r#"{"from":"+331234567890"}"#,
+        r#"{"from":"+133123456789"}"#,
+        r#"{"from":"033123456789"}"#,
+        r#"{"from":"+3312345678"}"#,
+        r#"{"from":"+33","id":"123456789"}"#,
+    ];
+    for body in others {
+        quarantined(&scene, body).await;
+    }
+    // Its plugin did not know it for a number.
+    let mut as_sent = speaking(1);
+    as_sent.facts.numbers = vec!["00 33 123456789".to_owned()];
+    scene.store.keep(submission([as_sent])).await.unwrap();
+    assert_eq!(erase_number(&scene).await, (1, theirs.len() + 2));
+    assert_eq!(scene.store.history().counts().await.unwrap().quarantined, 5);
+}
+
+#[tokio::test]
+async fn a_lead_is_found_by_its_phone() {
+    let scene = Scene::new().await;
+    for (number, phone) in [(1, NUMBER), (2, "+33999999999")] {
+        let json = format!(
+            r#"{{"id":"{}","data":{{"lead":{{"phone":{{"number":"{phone}"}}}}}}"#,
+            id(number)
+        );
+        let lead = Event {
+            kind: "lead.created".to_owned(),
+            facts: Facts::default(),
+            open_json: json.into_bytes(),
+            ..event(number)
+        };
+        scene.store.keep(submission([lead])).await.unwrap();
+    }
+    assert_eq!(erase_number(&scene).await, (1, 0));
+    let feed = scene.store.read(0, 10).await.unwrap();
+    let kinds: Vec<_> = feed.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, [ERASED, "lead.created"]);
+}

@@ -10,11 +10,14 @@ use super::{
 };
 use crate::{
     event::ERASED,
-    store::{Error, Whose},
+    store::{Error, Whose, mark::Mark},
 };
 
 /// Events, and numbers of webhooks, that one question looks through.
 const PAGE: u64 = 20_000;
+
+/// Bytes of events that one question looks through.
+const PAGE_BYTES: usize = 256 << 20;
 
 /// Webhooks whose content one question looks through.
 const CONTENT_PAGE: usize = 500;
@@ -22,9 +25,10 @@ const CONTENT_PAGE: usize = 500;
 /// What is looked for, and how far it was.
 #[derive(Debug)]
 pub(super) struct Search {
-    whose: Whose,
+    mark: Mark,
     /// Of their calls and messages, as far as they are known.
     subjects: Arc<HashSet<String>>,
+    by_number: bool,
     /// The last event looked at, by place.
     event: u64,
     /// The last webhook looked at, by number.
@@ -42,12 +46,17 @@ pub(super) struct Found {
 
 impl Search {
     pub(super) fn new(whose: Whose) -> Self {
-        let subjects = match &whose {
-            Whose::Subject(subject) => HashSet::from([subject.clone()]),
-            Whose::Number(_) => HashSet::new(),
+        let by_number = matches!(whose, Whose::Number(_));
+        let (mark, subjects) = match whose {
+            Whose::Subject(subject) => {
+                let id = subject.split_once('/').map_or(subject.as_str(), |(_, id)| id);
+                (Mark::Word(id.to_owned()), HashSet::from([subject]))
+            }
+            Whose::Number(number) => (Mark::number(&number), HashSet::new()),
         };
         Self {
-            whose,
+            mark,
+            by_number,
             subjects: Arc::new(subjects),
             event: 0,
             webhook: 0,
@@ -60,10 +69,10 @@ impl Readers {
     pub(super) async fn find(&self, search: &mut Search) -> Result<Found, Error> {
         let mut found = Found::default();
         let (known, mut after) = (search.subjects.len(), search.event);
-        if let Whose::Number(number) = &search.whose {
+        if search.by_number {
             loop {
-                let (number, after) = (number.clone(), search.event);
-                let page = self.ask(move |connection| subjects_of(connection, &number, after));
+                let (mark, after) = (search.mark.clone(), search.event);
+                let page = self.ask(move |connection| subjects_of(connection, &mark, after));
                 let (page, last) = page.await?;
                 Arc::make_mut(&mut search.subjects).extend(page);
                 let Some(last) = last else { break };
@@ -82,16 +91,12 @@ impl Readers {
             let Some(last) = last else { break };
             after = last;
         }
-        if matches!(search.whose, Whose::Subject(_)) {
+        if !search.by_number {
             search.event = after;
         }
-        let word = match &search.whose {
-            Whose::Subject(subject) => subject.split_once('/').map_or(subject.as_str(), |(_, id)| id),
-            Whose::Number(number) => number.trim_start_matches('+'),
-        };
         loop {
-            let (word, after) = (word.to_owned(), search.webhook);
-            let page = self.ask(move |connection| webhooks_of(connection, &word, after));
+            let (mark, after) = (search.mark.clone(), search.webhook);
+            let page = self.ask(move |connection| webhooks_of(connection, &mark, after));
             let (page, last) = page.await?;
             found.webhooks.extend(page);
             let Some(last) = last else { break };
@@ -107,21 +112,27 @@ impl Found {
     }
 }
 
-/// The subjects of events that a number has a part in, of the next events; and the last place looked at, unless it is the
-/// end.
-fn subjects_of(connection: &Connection, number: &str, after: u64) -> Result<(Vec<String>, Option<u64>)> {
+/// The subjects of the next of those events that a number has a part in, by a party of the call or by the lead; and the
+/// last place looked at, unless it is the end.
+fn subjects_of(connection: &Connection, mark: &Mark, after: u64) -> Result<(Vec<String>, Option<u64>)> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, iif(EXISTS (SELECT 1 FROM json_each(numbers) WHERE value = ?), subject, NULL)
-         FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
+        "SELECT event.seq, subject, numbers, octet_length(json),
+                iif(instr(json, '\"lead\"'), json_extract(json, '$.data.lead.phone'), NULL)
+         FROM event JOIN event_json ON event_json.seq = event.seq
+         WHERE event.seq > ? ORDER BY event.seq LIMIT ?",
     )?;
-    let rows = statement.query_map(params![number, place(after), place(PAGE)], |row| {
-        Ok((row.get::<_, u64>(0)?, row.get::<_, Option<String>>(1)?))
-    })?;
-    let (mut found, mut last) = (Vec::new(), None);
-    for row in rows {
-        let (seq, subject) = row?;
-        last = Some(seq);
-        found.extend(subject);
+    let mut rows = statement.query(params![place(after), place(PAGE)])?;
+    let (mut found, mut last, mut bytes) = (Vec::new(), None, 0);
+    while let Some(row) = rows.next()? {
+        last = Some(row.get(0)?);
+        let said = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes_or_null()?.unwrap_or_default());
+        if mark.is_in(said(2)?) || mark.is_in(said(4)?) {
+            found.push(row.get(1)?);
+        }
+        bytes += row.get::<_, usize>(3)?;
+        if bytes >= PAGE_BYTES {
+            break;
+        }
     }
     Ok((found, last))
 }
@@ -142,7 +153,7 @@ fn places_of(connection: &Connection, subjects: &HashSet<String>, after: u64) ->
 }
 
 /// The next of those webhooks that no event names and that speak of it; and the last one looked at, unless it is the end.
-fn webhooks_of(connection: &Connection, word: &str, after: u64) -> Result<(Vec<u64>, Option<u64>)> {
+fn webhooks_of(connection: &Connection, mark: &Mark, after: u64) -> Result<(Vec<u64>, Option<u64>)> {
     let ends = "SELECT (SELECT min(number) FROM webhook WHERE number > ?), (SELECT max(number) FROM webhook)";
     let (first, newest): (Option<u64>, Option<u64>) = connection
         .prepare_cached(ends)?
@@ -152,7 +163,7 @@ fn webhooks_of(connection: &Connection, word: &str, after: u64) -> Result<(Vec<u
     };
     let last = newest.min(first + PAGE);
     let mut statement = connection.prepare_cached(
-        "SELECT number, body FROM webhook
+        "SELECT number, target, payload, body FROM webhook
          WHERE number >= ? AND number <= ? AND target <> ''
            AND NOT EXISTS (SELECT 1 FROM event WHERE event.webhook = webhook.number)
          ORDER BY number LIMIT ?",
@@ -162,22 +173,14 @@ fn webhooks_of(connection: &Connection, word: &str, after: u64) -> Result<(Vec<u
     while let Some(row) = rows.next()? {
         number = row.get(0)?;
         looked_at += 1;
-        if speaks_of(row.get_ref(1)?.as_blob()?, word.as_bytes()) {
-            found.push(number);
+        for column in 1..=3 {
+            if mark.is_in(row.get_ref(column)?.as_bytes_or_null()?.unwrap_or_default()) {
+                found.push(number);
+                break;
+            }
         }
     }
     Ok((found, Some(if looked_at == CONTENT_PAGE { number } else { last })))
-}
-
-/// Whether a body has this word, and not only as a part of a longer one.
-fn speaks_of(body: &[u8], word: &[u8]) -> bool {
-    let is_part = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    !word.is_empty()
-        && body.windows(word.len()).enumerate().any(|(start, window)| {
-            window == word
-                && !is_part(start.checked_sub(1).and_then(|before| body.get(before)))
-                && !is_part(body.get(start + word.len()))
-        })
 }
 
 /// What one transaction erases.
