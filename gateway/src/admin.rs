@@ -303,7 +303,10 @@ impl Admin {
                 .map(|(_, value)| value.to_string())
         };
         let whose = match (value("subject"), value("number")) {
-            (Some(subject), None) if !subject.is_empty() => Whose::Subject(subject),
+            (Some(subject), None) if !subject.is_empty() => Whose::Subject {
+                strangers: self.inbound.strangers_to(&subject),
+                subject,
+            },
             (None, Some(number)) if !number.is_empty() => Whose::Number(number),
             _ => return plain(StatusCode::BAD_REQUEST, "name a subject or a number\n"),
         };

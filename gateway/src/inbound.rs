@@ -73,6 +73,16 @@ impl Inbound {
         self.routes.store(Arc::new(routes));
     }
 
+    /// The routes of other providers than the one whose subject this is.
+    pub fn strangers_to(&self, subject: &str) -> Vec<String> {
+        let provider = subject.split_once('/').map_or(subject, |(provider, _)| provider);
+        let routes = self.routes.load();
+        let strangers = routes
+            .all()
+            .filter(|route| route.grant.plugin.descriptor.provider != provider);
+        strangers.map(|route| route.name.clone()).collect()
+    }
+
     /// Answers one request.
     async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<answer::Body> {
         let routes = self.routes.load_full();

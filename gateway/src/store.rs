@@ -326,8 +326,13 @@ pub struct PruneReport {
 /// Whose content is to be erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
-    /// A call's, or a message's: the events' subject.
-    Subject(String),
+    /// A call's, or a message's.
+    Subject {
+        /// The events' subject.
+        subject: String,
+        /// The routes of other providers: what their webhooks say is about something else, however alike the ids are.
+        strangers: Vec<String>,
+    },
     /// A person's, by a number as events have it: every call and message that the number has a part in.
     Number(String),
 }

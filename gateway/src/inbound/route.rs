@@ -161,8 +161,12 @@ impl Routes {
         self.by_path.insert(route.path.clone(), Arc::new(route));
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.by_path.values()
+    }
+
     pub(super) fn named(&self, name: &str) -> Option<&Arc<Route>> {
-        self.by_path.values().find(|route| route.name == name)
+        self.all().find(|route| route.name == name)
     }
 
     /// The route that a path belongs to, and what follows the route's own path, with its slash.

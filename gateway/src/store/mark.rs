@@ -7,7 +7,8 @@
 pub(super) enum Mark {
     /// The digits of a telephone number, country code first.
     Digits(Vec<u8>),
-    Word(String),
+    /// A value as it was sent: the id of a call, a name, a short number.
+    Value(String),
 }
 
 /// A shorter number is one inside a company, and stands for a count or a second as often.
@@ -22,7 +23,7 @@ impl Mark {
         let digits: Vec<u8> = number.bytes().filter(u8::is_ascii_digit).collect();
         let is_number = number.bytes().all(|byte| byte.is_ascii_digit() || is_separator(byte));
         if !is_number || digits.len() < DIGITS_MIN {
-            return Self::Word(number.to_owned());
+            return Self::Value(number.to_owned());
         }
         let digits = digits.strip_prefix(b"00").map(<[u8]>::to_vec).unwrap_or(digits);
         Self::Digits(digits)
@@ -34,20 +35,64 @@ impl Mark {
                 let is_encoded = text.iter().any(|byte| matches!(byte, b'%' | b'\\'));
                 has_number(text, digits) || (is_encoded && has_number(&decoded(text), digits))
             }
-            Self::Word(word) => has_word(text, word.as_bytes()),
+            Self::Value(value) => !value.is_empty() && has_value(text, value),
+        }
+    }
+
+    /// The same of a path with a query.
+    pub(super) fn is_in_target(&self, target: &str) -> bool {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        match self {
+            Self::Digits(_) => self.is_in(target.as_bytes()),
+            Self::Value(value) => self.is_in(query.as_bytes()) || path.split('/').any(|step| step == value),
         }
     }
 }
 
-/// Whether it has this word, and not only as a part of a longer one.
-fn has_word(text: &[u8], word: &[u8]) -> bool {
-    let is_part = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    !word.is_empty()
-        && text.windows(word.len()).enumerate().any(|(start, window)| {
-            window == word
-                && !is_part(start.checked_sub(1).and_then(|before| text.get(before)))
-                && !is_part(text.get(start + word.len()))
-        })
+/// Whether one of the values of JSON or of a form is this one.
+fn has_value(text: &[u8], wanted: &str) -> bool {
+    let is_it = |value: &str| value == wanted || has_json_value(value.as_bytes(), wanted);
+    has_json_value(text, wanted) || form_urlencoded::parse(text).any(|(_, value)| is_it(&value))
+}
+
+/// Looked for token by token: what was cut off, or has a key twice, is looked through as well. Text in which there is JSON
+/// again is as often what a call is told in.
+fn has_json_value(text: &[u8], wanted: &str) -> bool {
+    let mut rest = text.trim_ascii_start();
+    if !matches!(rest, [b'{' | b'[', ..]) {
+        return false;
+    }
+    while let [first, ..] = rest {
+        let (token, behind) = rest.split_at(token_bytes(rest));
+        let is_key = behind.trim_ascii_start().starts_with(b":");
+        let is_it = match first {
+            b'"' => serde_json::from_slice::<String>(token)
+                .is_ok_and(|value| value == wanted || has_json_value(value.as_bytes(), wanted)),
+            _ => token == wanted.as_bytes(),
+        };
+        if is_it && !is_key {
+            return true;
+        }
+        rest = behind;
+    }
+    false
+}
+
+/// How long the string, the number or the word is that stands here; 1 for everything else.
+fn token_bytes(text: &[u8]) -> usize {
+    let is_bare = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    match text {
+        [b'"', string @ ..] => {
+            let mut escaped = false;
+            let end = string.iter().position(|byte| {
+                let ends = *byte == b'"' && !escaped;
+                escaped = *byte == b'\\' && !escaped;
+                ends
+            });
+            end.map_or(text.len(), |end| end + 2)
+        }
+        _ => text.iter().take_while(|byte| is_bare(byte)).count().max(1),
+    }
 }
 
 /// Whether it has these digits and no further one before or behind, however they are parted and whether `00` is before
@@ -133,8 +178,8 @@ mod tests {
         for number in ["+33123456789", "0033123456789", "+33 (1) 23-45-67.89"] {
             assert_eq!(Mark::number(number), digits, "{number}");
         }
-        for word in ["100", "anonymous", "agent 33123456789", ""] {
-            assert_eq!(Mark::number(word), Mark::Word(word.to_owned()));
+        for value in ["100", "anonymous", "agent 33123456789", ""] {
+            assert_eq!(Mark::number(value), Mark::Value(value.to_owned()));
         }
     }
 }

@@ -271,3 +271,50 @@ async fn a_lead_is_found_by_its_phone() {
     let kinds: Vec<_> = feed.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, [ERASED, "lead.created"]);
 }
+
+#[tokio::test]
+async fn what_is_no_number_is_found_as_it_was_sent() {
+    let scene = Scene::new().await;
+    for body in [r#"{"from":"100","seconds":5}"#, r#"{"from":"200","text":"100 times"}"#] {
+        quarantined(&scene, body).await;
+    }
+    let mut short = speaking(1);
+    short.facts.numbers = vec!["1001".to_owned(), "100".to_owned()];
+    scene.store.keep(submission([short])).await.unwrap();
+    assert_eq!(erase(&scene, Whose::Number("100".to_owned())).await, (1, 1));
+}
+
+#[tokio::test]
+async fn a_call_is_looked_for_by_its_id_and_not_in_webhooks_of_other_providers() {
+    let scene = Scene::new().await;
+    let on = async |route: &str, body: &str| {
+        let mut submission = quarantine(body);
+        submission.webhook.route = route.to_owned();
+        scene.store.keep(submission).await.unwrap();
+    };
+    let theirs = [
+        r#"{"call_id":12}"#,
+        r#"{"call":{"id":"12"}}"#,
+        r#"{"call_id":12,"#,
+        r#"{"data":"{\"call_id\":\"12\"}"}"#,
+        "call_id=12&a=b",
+        "payload=%7B%22call_id%22%3A%2212%22%7D",
+    ];
+    for body in theirs {
+        on("salpre", body).await;
+    }
+    for body in [
+        r#"{"call_id":"112","text":"at 12 o'clock"}"#,
+        r#"{"call_id":"12-3","12":1}"#,
+        "call_id=112",
+        "12=a",
+    ] {
+        on("salpre", body).await;
+    }
+    on("magpipe", r#"{"duration_seconds": 12}"#).await;
+    let whose = Whose::Subject {
+        subject: "salpre/12".to_owned(),
+        strangers: vec!["magpipe".to_owned()],
+    };
+    assert_eq!(erase(&scene, whose).await, (0, theirs.len()));
+}

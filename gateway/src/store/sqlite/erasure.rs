@@ -26,6 +26,8 @@ const CONTENT_PAGE: usize = 500;
 #[derive(Debug)]
 pub(super) struct Search {
     mark: Mark,
+    /// Routes whose webhooks do not speak of them.
+    strangers: Arc<[String]>,
     /// Of their calls and messages, as far as they are known.
     subjects: Arc<HashSet<String>>,
     by_number: bool,
@@ -47,15 +49,16 @@ pub(super) struct Found {
 impl Search {
     pub(super) fn new(whose: Whose) -> Self {
         let by_number = matches!(whose, Whose::Number(_));
-        let (mark, subjects) = match whose {
-            Whose::Subject(subject) => {
+        let (mark, subjects, strangers) = match whose {
+            Whose::Subject { subject, strangers } => {
                 let id = subject.split_once('/').map_or(subject.as_str(), |(_, id)| id);
-                (Mark::Word(id.to_owned()), HashSet::from([subject]))
+                (Mark::Value(id.to_owned()), HashSet::from([subject]), strangers)
             }
-            Whose::Number(number) => (Mark::number(&number), HashSet::new()),
+            Whose::Number(number) => (Mark::number(&number), HashSet::new(), Vec::new()),
         };
         Self {
             mark,
+            strangers: strangers.into(),
             by_number,
             subjects: Arc::new(subjects),
             event: 0,
@@ -95,8 +98,8 @@ impl Readers {
             search.event = after;
         }
         loop {
-            let (mark, after) = (search.mark.clone(), search.webhook);
-            let page = self.ask(move |connection| webhooks_of(connection, &mark, after));
+            let (mark, strangers, after) = (search.mark.clone(), Arc::clone(&search.strangers), search.webhook);
+            let page = self.ask(move |connection| webhooks_of(connection, &mark, &strangers, after));
             let (page, last) = page.await?;
             found.webhooks.extend(page);
             let Some(last) = last else { break };
@@ -153,7 +156,12 @@ fn places_of(connection: &Connection, subjects: &HashSet<String>, after: u64) ->
 }
 
 /// The next of those webhooks that no event names and that speak of it; and the last one looked at, unless it is the end.
-fn webhooks_of(connection: &Connection, mark: &Mark, after: u64) -> Result<(Vec<u64>, Option<u64>)> {
+fn webhooks_of(
+    connection: &Connection,
+    mark: &Mark,
+    strangers: &[String],
+    after: u64,
+) -> Result<(Vec<u64>, Option<u64>)> {
     let ends = "SELECT (SELECT min(number) FROM webhook WHERE number > ?), (SELECT max(number) FROM webhook)";
     let (first, newest): (Option<u64>, Option<u64>) = connection
         .prepare_cached(ends)?
@@ -163,7 +171,7 @@ fn webhooks_of(connection: &Connection, mark: &Mark, after: u64) -> Result<(Vec<
     };
     let last = newest.min(first + PAGE);
     let mut statement = connection.prepare_cached(
-        "SELECT number, target, payload, body FROM webhook
+        "SELECT number, route, target, payload, body FROM webhook
          WHERE number >= ? AND number <= ? AND target <> ''
            AND NOT EXISTS (SELECT 1 FROM event WHERE event.webhook = webhook.number)
          ORDER BY number LIMIT ?",
@@ -173,11 +181,13 @@ fn webhooks_of(connection: &Connection, mark: &Mark, after: u64) -> Result<(Vec<
     while let Some(row) = rows.next()? {
         number = row.get(0)?;
         looked_at += 1;
-        for column in 1..=3 {
-            if mark.is_in(row.get_ref(column)?.as_bytes_or_null()?.unwrap_or_default()) {
-                found.push(number);
-                break;
-            }
+        let route = row.get_ref(1)?.as_str()?;
+        if strangers.iter().any(|stranger| stranger == route) {
+            continue;
+        }
+        let content = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes_or_null()?.unwrap_or_default());
+        if mark.is_in_target(row.get_ref(2)?.as_str()?) || mark.is_in(content(3)?) || mark.is_in(content(4)?) {
+            found.push(number);
         }
     }
     Ok((found, Some(if looked_at == CONTENT_PAGE { number } else { last })))
