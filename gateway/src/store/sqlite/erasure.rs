@@ -71,6 +71,15 @@ impl Readers {
     /// What is to be erased of everything, and from the second time on of what came since.
     pub(super) async fn find(&self, search: &mut Search) -> Result<Found, Error> {
         let mut found = Found::default();
+        // Before the events: what leaves quarantine meanwhile is found among those then.
+        loop {
+            let (mark, strangers, after) = (search.mark.clone(), Arc::clone(&search.strangers), search.webhook);
+            let page = self.ask(move |connection| webhooks_of(connection, &mark, &strangers, after));
+            let (page, last) = page.await?;
+            found.webhooks.extend(page);
+            let Some(last) = last else { break };
+            search.webhook = last;
+        }
         let (known, mut after) = (search.subjects.len(), search.event);
         if search.by_number {
             loop {
@@ -96,14 +105,6 @@ impl Readers {
         }
         if !search.by_number {
             search.event = after;
-        }
-        loop {
-            let (mark, strangers, after) = (search.mark.clone(), Arc::clone(&search.strangers), search.webhook);
-            let page = self.ask(move |connection| webhooks_of(connection, &mark, &strangers, after));
-            let (page, last) = page.await?;
-            found.webhooks.extend(page);
-            let Some(last) = last else { break };
-            search.webhook = last;
         }
         Ok(found)
     }
