@@ -333,7 +333,8 @@ pub enum Whose {
         /// The routes of other providers: what their webhooks say is about something else, however alike the ids are.
         strangers: Vec<String>,
     },
-    /// A person's, by a number as events have it: every call and message that the number has a part in.
+    /// A person's, by a number as events have it: every call, message and lead that the number has a part in, however it
+    /// was written.
     Number(String),
 }
 

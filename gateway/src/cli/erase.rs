@@ -29,7 +29,7 @@ struct Whose {
     /// A call or a message: the events' subject, `<provider>/<id>`.
     #[arg(long)]
     subject: Option<String>,
-    /// A person: every call and message that this number has a part in. E.164, such as +33123456789.
+    /// A person: every call, message and lead that this number has a part in. E.164, such as +33123456789.
     #[arg(long)]
     number: Option<String>,
 }
