@@ -19,6 +19,7 @@ mod deliveries;
 mod demo;
 mod erase;
 mod events;
+mod plugin;
 mod quarantine;
 mod reload;
 mod renormalize;
@@ -73,6 +74,8 @@ enum Command {
     Erase(erase::Args),
     /// Have the running gateway read its configuration again.
     Reload(reload::Args),
+    /// Show whether a plugin is right, what it is, and what a call costs.
+    Plugin(plugin::Args),
     /// Make secrets.
     Secret(secret::Args),
 }
@@ -138,6 +141,8 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub async fn run(cli: Cli) -> ExitCode {
     let level = match cli.command {
         Command::Serve(_) => "info",
+        // Thousands of odd bodies are meant to be complained of.
+        Command::Plugin(_) => "error",
         _ => "warn",
     };
     telemetry::log_to_stderr(cli.log_format, level);
@@ -153,6 +158,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Renormalize(args) => renormalize::run(args).await,
         Command::Erase(args) => erase::run(args).await,
         Command::Reload(args) => reload::run(args).await,
+        Command::Plugin(args) => plugin::run(args).await,
         Command::Secret(args) => secret::run(&args),
     };
     match done {

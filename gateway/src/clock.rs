@@ -88,6 +88,15 @@ impl Steady {
     }
 }
 
+/// Processor time that the calling thread has used: unlike the time on a wall, not lengthened by other work.
+pub fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
+
 /// Waits without holding a thread.
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;

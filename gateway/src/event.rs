@@ -127,7 +127,7 @@ pub const TYPES: [&str; 19] = [
 pub const ERASED: &str = "erased";
 
 /// A request as received on a route, with what the store keeps of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RawWebhook {
     /// The route's name.
     pub route: String,

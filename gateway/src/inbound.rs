@@ -30,6 +30,7 @@ pub use again::{Change, Impossible, Renormalized, Retried, What};
 pub use answer::Answer;
 pub use listen::{Certificate, Listener};
 pub use metrics::{Meters, Metrics};
+pub(crate) use receive::request_of;
 pub use route::{Route, Routes};
 pub use validate::{Invalid, SCHEMA, SCHEMA_ID, Validator};
 

@@ -20,6 +20,8 @@ pub mod inbound;
 pub mod outbound;
 // WebAssembly components that authenticate and map; only the host's own proof counts.
 pub mod plugin;
+// Shows whether a plugin is right, before it meets a webhook.
+pub mod kit;
 // Forgets what has been kept long enough.
 pub mod retention;
 // Durable before it answers; the two roads meet here only.

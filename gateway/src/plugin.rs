@@ -16,16 +16,24 @@ mod grant;
 mod host;
 mod limits;
 mod load;
+mod trial;
 mod v1;
 
 pub use builtin::SAMPLES;
 pub use call::Runtime;
-pub use grant::Grant;
+pub use grant::{Grant, KeyEncoding};
+pub(crate) use load::read_file;
 pub use load::{Error, compile};
+pub(crate) use trial::Conditions;
+pub use trial::Usage;
 
 /// A loaded plugin, ready to be granted to routes.
 pub struct Plugin {
     pub name: String,
+    /// The interface of the contract that it exports, with its version.
+    pub contract: String,
+    /// Every interface it imports.
+    pub imports: Vec<String>,
     pub descriptor: Descriptor,
     pub(crate) options_schema: jsonschema::Validator,
     pre: v1::ProviderPre<host::CallState>,
@@ -42,11 +50,22 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
+/// The component of a built-in plugin.
+pub(crate) fn built_in(name: &str) -> Option<&'static [u8]> {
+    let found = builtin::PLUGINS.iter().find(|(known, _)| *known == name)?;
+    Some(found.1)
+}
+
+/// The names of the built-in plugins.
+pub(crate) fn built_in_names() -> impl Iterator<Item = &'static str> {
+    builtin::PLUGINS.iter().map(|(name, _)| *name)
+}
+
 /// Every plugin of this gateway by name: the built-in ones and those of the configuration.
 pub type Plugins = BTreeMap<String, Arc<Plugin>>;
 
 /// What a plugin says of itself, checked when it was loaded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Descriptor {
     /// The provider's slug: `data.provider` and the first part of every event's subject.
     pub provider: String,
@@ -86,7 +105,7 @@ pub struct EventSpec {
     pub unified: String,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSpec {
     pub name: String,
     pub summary: String,

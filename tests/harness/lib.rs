@@ -7,6 +7,8 @@
 mod binary;
 /// A running gateway: started, stopped, killed, started again.
 mod gateway;
+/// Plugins of the tests' own.
+pub mod guest;
 /// A provider: signs, posts, and misbehaves byte by byte.
 mod provider;
 /// What a configuration says.

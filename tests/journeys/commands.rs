@@ -51,6 +51,9 @@ async fn help_for_everything() {
         "deliveries show",
         "subscribers",
         "quarantine list",
+        "plugin test",
+        "plugin inspect",
+        "plugin bench",
         "secret new",
     ] {
         assert!(seen.contains(known), "{known} is in {seen:?}");

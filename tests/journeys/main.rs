@@ -15,6 +15,7 @@ mod erase;
 mod filters;
 mod floods;
 mod hang_up;
+mod kit;
 mod order;
 mod privacy;
 mod rate;

@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use callfeed::config::Limits;
+use callfeed::{
+    config::Limits,
+    kit::{Accepted, Answer},
+};
 
 use crate::{
     guest,
-    host::{self, Ending, Host, TOKEN, grant, route, webhook},
+    host::{self, Host, TOKEN, grant, route, webhook},
 };
 
 /// Each act and the beginning of the line its webhook ends with.
@@ -308,7 +311,7 @@ async fn every_act_ends_as_it_should() {
         };
         let grant = grant(plugin, &route(act, act));
         let started = Instant::now();
-        let line = host.judge(&grant, webhook()).await.line();
+        let line = host.judge(&grant, webhook()).await.to_string();
         let took = started.elapsed();
         if !line.starts_with(expected) {
             let shown: String = line.chars().take(300).collect();
@@ -337,7 +340,11 @@ async fn the_host_counts_what_it_does_for_a_webhook() {
         ..Limits::default()
     });
     let plugin = host.load(guest::rogue()).await.expect("the plugin loads");
-    let line = async |act| host.judge(&grant(&plugin, &route("r", act)), webhook()).await.line();
+    let line = async |act| {
+        host.judge(&grant(&plugin, &route("r", act)), webhook())
+            .await
+            .to_string()
+    };
     assert_eq!(
         line("many-calls").await,
         "rejected unauthenticated host-refused: more calls of the host than limits.plugin_host_calls allows"
@@ -376,7 +383,7 @@ async fn looking_for_a_token_takes_linear_time() {
         let mut request = webhook();
         request.body = body.into();
         let started = Instant::now();
-        assert_eq!(host.judge(&grant, request).await.line(), expected);
+        assert_eq!(host.judge(&grant, request).await.to_string(), expected);
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
 }
@@ -390,7 +397,7 @@ async fn nothing_survives_a_webhook() {
     let plugin = host.load(guest::rogue()).await.expect("the plugin loads");
     let grant = grant(&plugin, &route("r", "count-webhooks"));
     for _ in 0..20 {
-        let Ending::Events { events, .. } = host.judge(&grant, webhook()).await else {
+        let Answer::Accepted(Accepted { events, .. }) = host.judge(&grant, webhook()).await else {
             panic!("not accepted")
         };
         assert_eq!(host::cloud_event(&events[0])["data"]["extra"]["webhooks"], 1);

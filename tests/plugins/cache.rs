@@ -23,7 +23,7 @@ async fn start(cache: &Path) -> Result<(), Error> {
     assert_eq!(
         host.judge(&grant(&plugin, &route("r", "behave")), webhook())
             .await
-            .line(),
+            .to_string(),
         "accepted 1"
     );
     Ok(())

@@ -1,63 +1,12 @@
-//! The plugins that third parties copy, as components in the real host: what the built-in ones have to stand.
-
-use std::collections::BTreeSet;
+//! What the host does for a plugin that third parties copy.
 
 use callfeed::{
-    config::{self, Limits, Plugin},
+    config,
     event::EventId,
     gateway::{Gateway, Prepared},
-    plugin::Plugins,
 };
+use harness::guest;
 use serde_json::{Value, json};
-
-use crate::{
-    case, cases, forgeries,
-    guest::{self, EXAMPLES},
-    host::Host,
-};
-
-async fn examples(host: &Host) -> Plugins {
-    let files = EXAMPLES.map(|provider| Plugin {
-        name: provider.to_owned(),
-        path: guest::example_file(provider),
-        line: 1,
-    });
-    let (mut plugins, problems) = host.runtime.load(&files).await;
-    assert!(problems.is_empty(), "{problems:?}");
-    plugins.retain(|name, _| EXAMPLES.contains(&&**name));
-    assert_eq!(plugins.len(), EXAMPLES.len());
-    plugins
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_case_of_an_example_comes_out_as_expected() {
-    let host = Host::new(&Limits::default());
-    let plugins = examples(&host).await;
-    let failures = cases::failures(&host, &plugins, case::examples()).await;
-    assert!(failures.is_empty(), "{failures}");
-    let missing = cases::without_a_case(&plugins, &case::examples());
-    assert!(missing.is_empty(), "declared, but in no case:{missing}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_example_refuses_a_changed_byte() {
-    let host = Host::new(&Limits::default());
-    let plugins = examples(&host).await;
-    // What a forger meets depends on the form of signature and on the event, and on nothing that makes a case odd.
-    let mut seen = BTreeSet::new();
-    let mut cases = case::examples();
-    cases.retain(|case| {
-        let form = case.expected["form"].to_string();
-        seen.insert((
-            case.provider.clone(),
-            form,
-            case.expected["events"][0]["kind"].to_string(),
-        ))
-    });
-    let (tried, failures) = forgeries::forge(&host, &plugins, cases).await;
-    assert!(failures.is_empty(), "{failures}");
-    assert!(tried > 1000, "only {tried} were tried");
-}
 
 /// Aircall's token is a member of the body, so it reaches the plugin; from there on nothing has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

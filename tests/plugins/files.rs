@@ -98,7 +98,7 @@ async fn a_later_revision_of_the_same_contract_is_served() {
         assert_eq!(
             host.judge(&grant(&plugin, &route("r", "behave")), webhook())
                 .await
-                .line(),
+                .to_string(),
             "accepted 1"
         );
     }
@@ -132,7 +132,7 @@ async fn a_file_over_the_limit_is_refused_before_it_is_read() {
         path: directory.path().to_owned(),
         line: 13,
     };
-    let (loaded, problems) = host.runtime.load(&[plugin, missing, device, folder]).await;
+    let (loaded, problems) = host.stand.runtime.load(&[plugin, missing, device, folder]).await;
     assert!(
         !loaded.contains_key("large") && loaded.contains_key("magpipe"),
         "the others load"
@@ -213,7 +213,7 @@ async fn the_whole_range_of_the_limits_works() {
         let mut calls = JoinSet::new();
         for _ in 0..limits.plugins_in_flight.min(200) * 2 {
             let (host, grant) = (Arc::clone(&host), Arc::clone(&grant));
-            calls.spawn(async move { host.judge(&grant, webhook()).await.line() });
+            calls.spawn(async move { host.judge(&grant, webhook()).await.to_string() });
         }
         for line in calls.join_all().await {
             assert_eq!(line, "accepted 1", "{limits:?}");

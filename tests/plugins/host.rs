@@ -1,4 +1,4 @@
-//! The real host, with what comes after it up to the event: a verdict, then the validator's.
+//! The real host, and the route and the webhooks of the hostile plugin.
 
 use std::sync::Arc;
 
@@ -6,11 +6,10 @@ use bytes::Bytes;
 use callfeed::{
     config::{self, Secret},
     event::Event,
-    inbound::Validator,
-    plugin::{self, Fault, Grant, Plugin, Rejection, RejectionKind, Request, Runtime, Verdict},
+    kit::{Answer, Stand},
+    plugin::{self, Grant, Plugin, Request},
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -20,95 +19,24 @@ pub(crate) const RECEIVED_AT_MS: u64 = 1_780_315_200_000;
 pub(crate) const SIGNING: &str = "signing-secret-of-the-route";
 pub(crate) const TOKEN: &str = "token-secret-of-the-route";
 
-/// A plugin runtime and the validator behind it.
+/// The kit's host, with the plugin that every test here but the cases is about.
 pub(crate) struct Host {
-    pub(crate) runtime: Runtime,
-    validator: Validator,
-}
-
-/// What a webhook came to.
-#[derive(Debug)]
-pub(crate) enum Ending {
-    /// Authentic and valid; with what the plugin wrote and the events made of it.
-    Events {
-        form: String,
-        mapped: Vec<plugin::MappedEvent>,
-        events: Vec<Event>,
-    },
-    /// Anything else, as a line: the verdict and its reason.
-    Other(String),
-}
-
-impl Ending {
-    pub(crate) fn line(&self) -> String {
-        match self {
-            Self::Events { events, .. } => format!("accepted {}", events.len()),
-            Self::Other(line) => line.clone(),
-        }
-    }
+    pub(crate) stand: Stand,
 }
 
 impl Host {
     pub(crate) fn new(limits: &config::Limits) -> Self {
         Self {
-            runtime: Runtime::new(limits).expect("the engine starts"),
-            validator: Validator::new(),
+            stand: Stand::new(limits).expect("the engine starts"),
         }
     }
 
     pub(crate) async fn load(&self, wasm: &[u8]) -> Result<Arc<Plugin>, plugin::Error> {
-        plugin::compile(&self.runtime, "rogue", wasm).await.map(Arc::new)
+        self.stand.load("rogue", wasm).await
     }
 
-    pub(crate) async fn judge(&self, grant: &Arc<Grant>, request: Request) -> Ending {
-        let received_at = Timestamp::from_millisecond(RECEIVED_AT_MS as i64).expect("it is a time");
-        let rejection = |verdict: &str, rejection: &Rejection| {
-            let kind = match rejection.kind {
-                RejectionKind::Unauthenticated => "unauthenticated",
-                RejectionKind::Malformed => "malformed",
-                RejectionKind::Unsupported => "unsupported",
-            };
-            format!("{verdict} {kind} {}: {}", rejection.code, rejection.detail)
-        };
-        let line = match self.runtime.call(grant, request).await {
-            Verdict::Accepted {
-                proof, events: mapped, ..
-            } => match self.validator.events(grant, mapped.clone(), received_at) {
-                Ok(events) => {
-                    return Ending::Events {
-                        form: proof.form().to_owned(),
-                        mapped,
-                        events,
-                    };
-                }
-                Err(invalid) => format!("quarantined: {invalid}"),
-            },
-            Verdict::Ignored { proof, reason } => format!("ignored {} {reason}", proof.form()),
-            Verdict::Respond(reply) => {
-                format!(
-                    "respond {} {:?} {}",
-                    reply.status,
-                    reply.content_type,
-                    String::from_utf8_lossy(&reply.body)
-                )
-            }
-            Verdict::Rejected(why) => rejection("rejected", &why),
-            Verdict::Quarantine {
-                fault: Fault::Rejected(why),
-                ..
-            } => rejection("quarantined", &why),
-            Verdict::Quarantine {
-                fault: Fault::Stopped(what),
-                ..
-            } => format!("quarantined: {what}"),
-            Verdict::Failed(fault) => match fault {
-                Fault::Stopped(what) => format!("failed: {what}"),
-                Fault::Rejected(why) => rejection("failed", &why),
-            },
-            Verdict::Misconfigured(what) => format!("misconfigured: {what}"),
-            Verdict::Busy => "busy".to_owned(),
-        };
-        Ending::Other(line)
+    pub(crate) async fn judge(&self, grant: &Arc<Grant>, request: Request) -> Answer {
+        self.stand.judge(grant, request).await
     }
 }
 

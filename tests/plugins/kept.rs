@@ -5,11 +5,12 @@
 use bytes::Bytes;
 use callfeed::{
     config::{Limits, Route, Secret},
+    kit::{Accepted, Answer},
     plugin::Request,
 };
 use serde_json::json;
 
-use crate::host::{Ending, Host, SIGNING, grant, mac, route, webhook};
+use crate::host::{Host, SIGNING, grant, mac, route, webhook};
 
 const ROGUE: &[u8] = include_bytes!("kept/rogue-1.0.0.wasm");
 const MAGPIPE: &[u8] = include_bytes!("kept/magpipe-1.0.0.wasm");
@@ -19,17 +20,17 @@ async fn a_plugin_of_yesterday_proves_maps_and_answers() {
     let host = Host::new(&Limits::default());
     let plugin = host.load(ROGUE).await.expect("the plugin loads");
     let honest = grant(&plugin, &route("rogue", "behave"));
-    assert_eq!(host.judge(&honest, webhook()).await.line(), "accepted 1");
+    assert_eq!(host.judge(&honest, webhook()).await.to_string(), "accepted 1");
     let mut forged = webhook();
     forged.body = Bytes::from_static(b"{\"event\":\"ended\",\"call_id\":\"2\"}");
     assert!(
         host.judge(&honest, forged)
             .await
-            .line()
+            .to_string()
             .starts_with("rejected unauthenticated")
     );
     let answering = grant(&plugin, &route("rogue", "hmac-allowed"));
-    assert_eq!(host.judge(&answering, webhook()).await.line(), "accepted 1");
+    assert_eq!(host.judge(&answering, webhook()).await.to_string(), "accepted 1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,8 +58,8 @@ async fn a_provider_of_yesterday_maps_its_webhooks() {
         ..webhook()
     };
     let ending = host.judge(&grant(&plugin, &route), request).await;
-    let Ending::Events { mapped, .. } = ending else {
-        panic!("{}", ending.line());
+    let Answer::Accepted(Accepted { mapped, .. }) = ending else {
+        panic!("{ending}");
     };
     assert_eq!((&*mapped[0].kind, &*mapped[0].subject), ("call.completed", "c1"));
 }

@@ -3,11 +3,9 @@
 
 mod acts;
 mod cache;
-mod case;
 mod cases;
 mod examples;
 mod files;
-mod forgeries;
 mod guest;
 mod host;
 mod kept;

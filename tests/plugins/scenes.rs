@@ -115,7 +115,7 @@ async fn every_scene_ends_as_it_should() {
                 let line = host
                     .judge(&grant(&plugin, &route("r", "behave")), webhook())
                     .await
-                    .line();
+                    .to_string();
                 if line != "accepted 1" {
                     failures += &format!("\n{scene}: {line}");
                 }

@@ -90,7 +90,7 @@ fn route_json(route: &Route, descriptor: &Descriptor) -> Value {
 }
 
 /// What a route can say to its plugin, a line each: secrets and options, and the headers that are passed on.
-fn takes(descriptor: &Descriptor) -> Vec<String> {
+pub(super) fn takes(descriptor: &Descriptor) -> Vec<String> {
     let mut lines = Vec::new();
     for secret in &descriptor.secrets {
         let need = if secret.required { "required" } else { "optional" };

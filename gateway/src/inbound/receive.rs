@@ -12,7 +12,7 @@ use hyper::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Answer, Route, Routes, epoch_ms};
+use super::{Answer, Route, Routes, epoch_ms, route::complete};
 use crate::{
     clock, config,
     event::RawWebhook,
@@ -154,7 +154,7 @@ pub(super) async fn receive(
     let query = parts.uri.query();
     let request = plugin::Request {
         method: parts.method.as_str().to_owned(),
-        urls: route.urls(below, query),
+        urls: complete(&route.urls, below, query),
         path: below.trim_start_matches('/').to_owned(),
         query: pairs(query.unwrap_or_default().as_bytes())?,
         headers: declared_headers(&parts.headers, &route.grant.headers),
@@ -191,23 +191,37 @@ pub(super) async fn receive(
 ///
 /// When it is over the bounds it came in under.
 pub(super) fn from_record(route: &Route, webhook: &RawWebhook) -> Result<plugin::Request, Answer> {
+    request_of(webhook, &route.path, &route.urls, &route.grant.headers)
+}
+
+/// What a plugin is shown of a webhook that came to a route of this path and these URLs, with these of its headers.
+///
+/// # Errors
+///
+/// When it is over the bounds.
+pub(crate) fn request_of(
+    webhook: &RawWebhook,
+    route_path: &str,
+    route_urls: &[String],
+    declared: &[HeaderName],
+) -> Result<plugin::Request, Answer> {
     let (path, query) = match webhook.target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (webhook.target.as_str(), None),
     };
     // The route may have another path by now.
-    let below = path.strip_prefix(&route.path).unwrap_or_default();
+    let below = path.strip_prefix(route_path).unwrap_or_default();
     let content_type = webhook.headers.iter().find(|(name, _)| name == "content-type");
     let media_type = media_type_of(content_type.map_or("", |(_, value)| value));
     let form = form_pairs(&media_type, &webhook.body)?;
     let mut headers = Vec::new();
-    for declared in &route.grant.headers {
+    for declared in declared {
         let passed = webhook.headers.iter().filter(|(name, _)| name == declared.as_str());
         headers.extend(passed.cloned());
     }
     Ok(plugin::Request {
         method: webhook.method.clone(),
-        urls: route.urls(below, query),
+        urls: complete(route_urls, below, query),
         path: below.trim_start_matches('/').to_owned(),
         query: pairs(query.unwrap_or_default().as_bytes())?,
         headers,

@@ -23,7 +23,7 @@ pub struct Route {
     pub(super) runtime: Arc<Runtime>,
     pub(super) meters: Meters,
     /// What the provider may have been told, likeliest first; at least one.
-    urls: Vec<String>,
+    pub(super) urls: Vec<String>,
     /// `GET, POST`, for 405.
     pub(super) methods: String,
     pub(super) body_bytes_max: usize,
@@ -63,25 +63,6 @@ impl Route {
             rejections: Quiet::default(),
             forms: Mutex::default(),
         }
-    }
-
-    /// The URLs a provider may have called to reach `below?query`, where `below` is what follows the route's path, exactly
-    /// as received: a provider that signs its URL signs a slash at the end, too.
-    pub(super) fn urls(&self, below: &str, query: Option<&str>) -> Vec<String> {
-        let complete = |url: &String| {
-            // An operator who wrote a query string wrote the whole URL.
-            if url.contains('?') {
-                return url.clone();
-            }
-            let below = if url.ends_with('/') {
-                below.strip_prefix('/').unwrap_or(below)
-            } else {
-                below
-            };
-            let (mark, query) = query.map_or(("", ""), |query| ("?", query));
-            format!("{url}{below}{mark}{query}")
-        };
-        self.urls.iter().map(complete).collect()
     }
 
     pub(super) fn report_fault(&self, what: &str, detail: &str) {
@@ -124,6 +105,25 @@ impl Route {
             );
         }
     }
+}
+
+/// The URLs a provider may have called to reach `below?query`, where `below` is what follows the route's path, exactly as
+/// received: a provider that signs its URL signs a slash at the end, too.
+pub(super) fn complete(urls: &[String], below: &str, query: Option<&str>) -> Vec<String> {
+    let complete = |url: &String| {
+        // An operator who wrote a query string wrote the whole URL.
+        if url.contains('?') {
+            return url.clone();
+        }
+        let below = if url.ends_with('/') {
+            below.strip_prefix('/').unwrap_or(below)
+        } else {
+            below
+        };
+        let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+        format!("{url}{below}{mark}{query}")
+    };
+    urls.iter().map(complete).collect()
 }
 
 /// Names of the headers whose value has the shape of a digest, for an operator who does not know which one signs.

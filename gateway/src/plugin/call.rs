@@ -7,7 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{Engine, Store, Trap};
 
 use super::{
-    Assurance, Fault, Grant, MappedEvent, Plugins, Proof, Rejection, RejectionKind, Request, Verdict, builtin, host,
+    Assurance, Conditions, Fault, Grant, MappedEvent, Plugins, Proof, Rejection, RejectionKind, Request, Verdict,
+    builtin, host,
     host::CallState,
     limits::{Bounds, DETAIL_BYTES, SlowLane, Ticker, WORD_BYTES},
     load, v1,
@@ -21,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Runtime {
     engine: Engine,
-    ticker: Ticker,
+    pub(super) ticker: Ticker,
     bounds: Bounds,
     limits: config::Limits,
     places: Arc<Semaphore>,
@@ -47,7 +48,7 @@ impl Runtime {
         &self.engine
     }
 
-    pub(super) fn limits(&self) -> &config::Limits {
+    pub(crate) fn limits(&self) -> &config::Limits {
         &self.limits
     }
 
@@ -104,9 +105,15 @@ impl Runtime {
     }
 
     /// Asks a plugin to describe itself, under the same bounds as a webhook.
-    pub(super) async fn describe(&self, pre: &v1::ProviderPre<CallState>) -> Result<v1::guest::Descriptor, String> {
+    pub(super) async fn describe(
+        &self,
+        pre: &v1::ProviderPre<CallState>,
+        conditions: Conditions,
+    ) -> Result<v1::guest::Descriptor, String> {
         let _running = self.ticker.run();
-        let state = CallState::new(None, Bytes::new(), 0, &self.bounds, &SlowLane::new());
+        // There is no webhook whose time it could be.
+        let now_ms = conditions.noise;
+        let state = CallState::new(None, Bytes::new(), now_ms, &self.bounds, &SlowLane::new()).on_trial(conditions);
         let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
         let stopped = |error| self.stopped(error);
         let instance = pre.instantiate_async(&mut store).await.map_err(stopped)?;
@@ -123,13 +130,9 @@ impl Runtime {
             return Verdict::Busy;
         };
         let _running = self.ticker.run();
-        let mut call = match self.begin(grant, request).await {
-            Ok(call) => call,
-            Err(what) => return Verdict::Failed(Fault::Stopped(what)),
-        };
-        match call.verify(self, grant).await {
-            Ok(proof) => call.normalize(self, grant, proof).await,
-            Err(verdict) => *verdict,
+        match self.begin(grant, request).await {
+            Ok(mut call) => call.run(self, grant).await,
+            Err(what) => Verdict::Failed(Fault::Stopped(what)),
         }
     }
 
@@ -176,13 +179,21 @@ impl Runtime {
 
     /// A fresh instance for one webhook.
     async fn begin(&self, grant: &Arc<Grant>, request: Request) -> Result<Call, String> {
-        let state = CallState::new(
+        let state = self.state(grant, &request);
+        self.instantiate(grant, request, state).await
+    }
+
+    pub(super) fn state(&self, grant: &Arc<Grant>, request: &Request) -> CallState {
+        CallState::new(
             Some(Arc::clone(grant)),
             request.body.clone(),
             request.received_at_ms,
             &self.bounds,
             &grant.plugin.lane,
-        );
+        )
+    }
+
+    pub(super) async fn instantiate(&self, grant: &Grant, request: Request, state: CallState) -> Result<Call, String> {
         let mut store = load::bounded_store(&self.engine, state, self.bounds.hostcall_fuel());
         let instance = grant.plugin.pre.instantiate_async(&mut store).await;
         Ok(Call {
@@ -280,14 +291,21 @@ impl Runtime {
 }
 
 /// One webhook inside its plugin.
-struct Call {
-    store: Store<CallState>,
+pub(super) struct Call {
+    pub(super) store: Store<CallState>,
     instance: v1::Provider,
     request: v1::types::Request,
 }
 
 impl Call {
-    async fn verify(&mut self, runtime: &Runtime, grant: &Grant) -> Result<Proof, Box<Verdict>> {
+    async fn run(&mut self, runtime: &Runtime, grant: &Grant) -> Verdict {
+        match self.verify(runtime, grant).await {
+            Ok(proof) => self.normalize(runtime, grant, proof).await,
+            Err(verdict) => *verdict,
+        }
+    }
+
+    pub(super) async fn verify(&mut self, runtime: &Runtime, grant: &Grant) -> Result<Proof, Box<Verdict>> {
         let guest = self.instance.callfeed_provider_plugin();
         let verdict = guest
             .call_verify(&mut self.store, &self.request)
@@ -305,7 +323,7 @@ impl Call {
         Ok(proof)
     }
 
-    async fn normalize(&mut self, runtime: &Runtime, grant: &Grant, proof: Proof) -> Verdict {
+    pub(super) async fn normalize(&mut self, runtime: &Runtime, grant: &Grant, proof: Proof) -> Verdict {
         self.store.data_mut().phase = host::Phase::Normalize;
         if proof.assurance == Some(Assurance::Token) {
             self.forget_token(grant);

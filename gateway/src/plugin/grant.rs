@@ -42,6 +42,16 @@ impl KeyEncoding {
         })
     }
 
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Utf8 => "utf8",
+            Self::Base64 => "base64",
+            Self::Hex => "hex",
+            Self::Pem => "pem",
+            Self::StandardWebhooks => "standard-webhooks",
+        }
+    }
+
     /// The key bytes, or what the text should have been; never the text itself.
     fn decode(self, secret: &Secret) -> Result<Key, &'static str> {
         let text = secret.expose();

@@ -1,6 +1,6 @@
 //! The host's side of a call: keyed operations with secrets the plugin never sees, and the evidence they leave.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 
 use super::{
-    Assurance, Grant,
+    Assurance, Conditions, Grant,
     grant::{Key, KeyEncoding},
     limits::{Bounds, Clockwork, Growth, HASHED_BYTES, LOG_BYTES, LOG_LINES, SlowLane},
     v1::{
@@ -20,7 +20,10 @@ use super::{
         environment,
     },
 };
-use crate::telemetry::one_line;
+use crate::{clock, telemetry::one_line};
+
+/// How many times its ticks a trial may take: it is judged by its processor time, and ticks pass while others work.
+const TRIAL_PATIENCE: u32 = 8;
 
 /// What a plugin says stands under this name in the log.
 const PLUGIN: &str = "callfeed::plugin";
@@ -54,6 +57,9 @@ pub(super) struct CallState {
     log_lines_left: u32,
     /// Whether a webhook that nothing has proven yet has a voice in the log; asked at its first line.
     voice: Option<bool>,
+    pub(super) conditions: Conditions,
+    /// What keyed operations and hashes took; measured in a trial only.
+    pub(super) crypto_time: Option<Duration>,
 }
 
 impl CallState {
@@ -82,7 +88,28 @@ impl CallState {
             hashed_bytes_left: HASHED_BYTES,
             log_lines_left: LOG_LINES,
             voice: None,
+            conditions: Conditions::default(),
+            crypto_time: None,
         }
+    }
+
+    /// Puts the call under conditions of a trial, and measures it.
+    pub(super) fn on_trial(mut self, conditions: Conditions) -> Self {
+        self.conditions = conditions;
+        self.clockwork.extend(TRIAL_PATIENCE);
+        self.crypto_time = Some(Duration::ZERO);
+        self
+    }
+
+    /// Runs one operation of the host's, and measures it in a trial.
+    fn measured<T>(&mut self, operation: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(before) = self.crypto_time else {
+            return operation(self);
+        };
+        let began = clock::processor_time();
+        let done = operation(self);
+        self.crypto_time = Some(before + (clock::processor_time() - began));
+        done
     }
 
     pub(super) fn received_at_ms(&self) -> u64 {
@@ -264,7 +291,7 @@ impl CallState {
                 .verify(message, signature)
                 .is_ok()
         });
-        if fitting.count() > 0 {
+        if fitting.count() > 0 || self.conditions.believing {
             Ok(())
         } else {
             Err(Failure::Mismatch)
@@ -285,8 +312,11 @@ impl CallState {
     }
 
     fn judge(&mut self, secret: &str, fitting: Option<usize>, proof: Assurance) -> Result<(), Failure> {
-        let place = fitting.ok_or(Failure::Mismatch)?;
-        self.fitting = Some((secret.to_owned(), place));
+        match fitting {
+            Some(place) => self.fitting = Some((secret.to_owned(), place)),
+            None if self.conditions.believing => {}
+            None => return Err(Failure::Mismatch),
+        }
         self.proven(proof);
         Ok(())
     }
@@ -335,18 +365,8 @@ impl Hash {
     }
 }
 
-impl crypto::Host for CallState {
-    fn verify_hmac(
-        &mut self,
-        secret: String,
-        algorithm: String,
-        message: Vec<Part>,
-        signature: Vec<u8>,
-    ) -> Result<(), Failure> {
-        self.check_hmac(&secret, Hash::named(&algorithm)?, &message, &signature)
-    }
-
-    fn verify_token(&mut self, secret: String, presented: Vec<u8>) -> Result<(), Failure> {
+impl CallState {
+    fn check_token(&mut self, secret: String, presented: Vec<u8>) -> Result<(), Failure> {
         let grant = self.verifying()?;
         let keys = self.shared_keys(&grant, &secret)?;
         self.charge(presented.len().saturating_mul(keys.len()))?;
@@ -360,7 +380,7 @@ impl crypto::Host for CallState {
         self.judge(&secret, fitting, Assurance::Token)
     }
 
-    fn verify_digest(&mut self, algorithm: String, message: Vec<Part>, expected: Vec<u8>) -> Result<(), Failure> {
+    fn check_digest(&mut self, algorithm: String, message: Vec<Part>, expected: Vec<u8>) -> Result<(), Failure> {
         let grant = self.verifying()?;
         let hash = Hash::named(&algorithm)?;
         let secrets: Vec<&str> = message
@@ -397,7 +417,7 @@ impl crypto::Host for CallState {
         self.judge(name, fitting, strength(&message))
     }
 
-    fn verify_signature(
+    fn check_signature(
         &mut self,
         key: String,
         algorithm: String,
@@ -413,7 +433,7 @@ impl crypto::Host for CallState {
         Ok(())
     }
 
-    fn verify_jws(&mut self, key: String, token: String, rules: JwsRules) -> Result<String, Failure> {
+    fn check_jws(&mut self, key: String, token: String, rules: JwsRules) -> Result<String, Failure> {
         let grant = self.verifying()?;
         let mut segments = token.split('.');
         let (Some(head), Some(claims), Some(signature), None) =
@@ -437,7 +457,7 @@ impl crypto::Host for CallState {
                 for key in keys {
                     fits |= self.mac_fits(Hash::Sha256, key, &signed, &signature, &grant)?;
                 }
-                if !fits {
+                if !fits && !self.conditions.believing {
                     return Err(Failure::Mismatch);
                 }
             }
@@ -456,7 +476,7 @@ impl crypto::Host for CallState {
         }
         let claims = String::from_utf8(decode(claims)?).map_err(|_| Failure::Mismatch)?;
         let parsed: Value = serde_json::from_str(&claims).map_err(|_| Failure::Mismatch)?;
-        if !claims_hold(&parsed, &rules, self.received_at_ms) {
+        if !self.conditions.believing && !claims_hold(&parsed, &rules, self.received_at_ms) {
             return Err(Failure::Mismatch);
         }
         // `contains` takes linear time; a sender can make a search by windows take seconds.
@@ -469,7 +489,7 @@ impl crypto::Host for CallState {
         Ok(claims)
     }
 
-    fn hmac(&mut self, secret: String, algorithm: String, message: Vec<Part>) -> Result<Vec<u8>, Failure> {
+    fn make_hmac(&mut self, secret: String, algorithm: String, message: Vec<Part>) -> Result<Vec<u8>, Failure> {
         self.charge_call()?;
         let Some(grant) = self.grant.clone() else {
             return Err(Failure::Refused("there is no webhook to answer".into()));
@@ -528,7 +548,7 @@ impl crypto::Host for CallState {
         })
     }
 
-    fn hash(&mut self, algorithm: String, message: Vec<Part>) -> Result<Vec<u8>, Failure> {
+    fn make_hash(&mut self, algorithm: String, message: Vec<Part>) -> Result<Vec<u8>, Failure> {
         self.charge_call()?;
         self.charge_bytes(&message, 1)?;
         Hash::named(&algorithm)?.digest(|sink| {
@@ -542,6 +562,48 @@ impl crypto::Host for CallState {
             }
             Ok(())
         })
+    }
+}
+
+impl crypto::Host for CallState {
+    fn verify_hmac(
+        &mut self,
+        secret: String,
+        algorithm: String,
+        message: Vec<Part>,
+        signature: Vec<u8>,
+    ) -> Result<(), Failure> {
+        self.measured(|this| this.check_hmac(&secret, Hash::named(&algorithm)?, &message, &signature))
+    }
+
+    fn verify_token(&mut self, secret: String, presented: Vec<u8>) -> Result<(), Failure> {
+        self.measured(|this| this.check_token(secret, presented))
+    }
+
+    fn verify_digest(&mut self, algorithm: String, message: Vec<Part>, expected: Vec<u8>) -> Result<(), Failure> {
+        self.measured(|this| this.check_digest(algorithm, message, expected))
+    }
+
+    fn verify_signature(
+        &mut self,
+        key: String,
+        algorithm: String,
+        message: Vec<Part>,
+        signature: Vec<u8>,
+    ) -> Result<(), Failure> {
+        self.measured(|this| this.check_signature(key, algorithm, message, signature))
+    }
+
+    fn verify_jws(&mut self, key: String, token: String, rules: JwsRules) -> Result<String, Failure> {
+        self.measured(|this| this.check_jws(key, token, rules))
+    }
+
+    fn hmac(&mut self, secret: String, algorithm: String, message: Vec<Part>) -> Result<Vec<u8>, Failure> {
+        self.measured(|this| this.make_hmac(secret, algorithm, message))
+    }
+
+    fn hash(&mut self, algorithm: String, message: Vec<Part>) -> Result<Vec<u8>, Failure> {
+        self.measured(|this| this.make_hash(algorithm, message))
     }
 }
 

@@ -68,6 +68,7 @@ impl Bounds {
         Growth {
             memory_bytes_max: self.memory_bytes,
             memory_bytes: 0,
+            refused: false,
         }
     }
 
@@ -81,7 +82,9 @@ impl Bounds {
 #[derive(Debug)]
 pub(super) struct Growth {
     memory_bytes_max: usize,
-    memory_bytes: usize,
+    pub(super) memory_bytes: usize,
+    /// Whether it asked for more than it may have.
+    pub(super) refused: bool,
 }
 
 impl ResourceLimiter for Growth {
@@ -90,6 +93,7 @@ impl ResourceLimiter for Growth {
         self.memory_bytes = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if self.memory_bytes > self.memory_bytes_max {
             let max = self.memory_bytes_max;
+            self.refused = true;
             return Err(format_err!(
                 "it asked for more memory than limits.plugin_memory ({max} bytes)"
             ));
@@ -99,6 +103,7 @@ impl ResourceLimiter for Growth {
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired > TABLE_ELEMENTS {
+            self.refused = true;
             return Err(format_err!(
                 "it asked for a table of more than {TABLE_ELEMENTS} elements"
             ));
@@ -157,6 +162,16 @@ impl Clockwork {
             lane: lane.clone(),
             place: Arc::default(),
         }
+    }
+
+    /// Gives the call so many times the ticks, before it begins.
+    pub(super) fn extend(&mut self, times: u32) {
+        self.ticks = self.ticks.saturating_mul(times);
+        self.ticks_left = self.ticks;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.ticks_left == 0
     }
 
     /// One more tick is over: what the call has to do before it goes on.

@@ -16,7 +16,7 @@ use wasmtime::{
 };
 
 use super::{
-    Plugin,
+    Conditions, Plugin,
     call::Runtime,
     host::CallState,
     limits::{CORE_INSTANCES, DETAIL_BYTES, SlowLane, TABLE_ELEMENTS},
@@ -107,19 +107,24 @@ pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugi
         },
         None => compile_component(runtime.engine(), wasm)?,
     };
-    check_interfaces(runtime.engine(), &component)?;
+    let (contract, imports) = check_interfaces(runtime.engine(), &component)?;
     let linker = linker(runtime.engine(), &component).map_err(|error| Error::Link(format!("{error:#}")))?;
     let pre = linker
         .instantiate_pre(&component)
         .and_then(v1::ProviderPre::new)
         .map_err(|error| Error::Link(format!("{error:#}")))?;
-    let raw = runtime.describe(&pre).await.map_err(Error::Describe)?;
+    let raw = runtime
+        .describe(&pre, Conditions::default())
+        .await
+        .map_err(Error::Describe)?;
     let descriptor = v1::descriptor(raw)?;
     let options_schema = jsonschema::draft202012::options()
         .build(&descriptor.options_schema)
         .map_err(|error| Error::Descriptor(one_line(&format!("options-schema: {error}"), DETAIL_BYTES)))?;
     Ok(Plugin {
         name: name.to_owned(),
+        contract,
+        imports,
         descriptor,
         options_schema,
         pre,
@@ -147,25 +152,28 @@ fn compile_component(engine: &Engine, wasm: &[u8]) -> Result<Component, Error> {
     Component::from_binary(engine, wasm).map_err(|error| Error::Compile(format!("{error:#}")))
 }
 
-fn check_interfaces(engine: &Engine, component: &Component) -> Result<(), Error> {
+/// The interface of the contract that the component exports, and the names of what it imports.
+fn check_interfaces(engine: &Engine, component: &Component) -> Result<(String, Vec<String>), Error> {
     let ty = component.component_type();
     let mut found = None;
     for (name, _) in ty.exports(engine) {
         if name.starts_with(v1::PLUGIN_EXPORT) {
-            found = Some(Ok(()));
+            found = Some(Ok(name.to_owned()));
             break;
         }
         if name.starts_with(v1::INTERFACE) {
             found = Some(Err(Error::ContractVersion { found: name.to_owned() }));
         }
     }
-    found.unwrap_or(Err(Error::NotPlugin))?;
-    for (name, _) in ty.imports(engine) {
-        if !name.starts_with(v1::INTERFACE) && !name.starts_with("wasi:") {
-            return Err(Error::ForeignImport(name.to_owned()));
-        }
+    let contract = found.unwrap_or(Err(Error::NotPlugin))?;
+    let imports: Vec<_> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    let mut foreign = imports
+        .iter()
+        .filter(|name| !name.starts_with(v1::INTERFACE) && !name.starts_with("wasi:"));
+    match foreign.next() {
+        Some(name) => Err(Error::ForeignImport(name.clone())),
+        None => Ok((contract, imports)),
     }
-    Ok(())
 }
 
 /// `wasi:clocks/wall-clock.datetime`.
@@ -195,19 +203,27 @@ fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<Cal
             let mut instance = linker.instance(name)?;
             match (interface, function) {
                 ("wasi:random/insecure-seed", "insecure-seed" | "get-insecure-seed") => {
-                    instance.func_wrap(function, |_, (): ()| Ok(((0x9e37_79b9_u64, 0x7f4a_7c15_u64),)))?;
+                    instance.func_wrap(function, |store: StoreContextMut<'_, CallState>, (): ()| {
+                        let noise = store.data().conditions.noise;
+                        Ok(((0x9e37_79b9_u64 ^ noise, 0x7f4a_7c15_u64 ^ noise),))
+                    })?;
                 }
                 ("wasi:random/random" | "wasi:random/insecure", "get-random-u64" | "get-insecure-random-u64") => {
-                    instance.func_wrap(function, |_, (): ()| Ok((0x9e37_79b9_u64,)))?;
+                    instance.func_wrap(function, |store: StoreContextMut<'_, CallState>, (): ()| {
+                        Ok((0x9e37_79b9_u64 ^ store.data().conditions.noise,))
+                    })?;
                 }
                 ("wasi:random/random" | "wasi:random/insecure", "get-random-bytes" | "get-insecure-random-bytes") => {
-                    instance.func_wrap(function, |_, (length,): (u64,)| {
+                    instance.func_wrap(function, |store: StoreContextMut<'_, CallState>, (length,): (u64,)| {
                         let length = usize::try_from(length).unwrap_or(usize::MAX).min(4096);
-                        Ok((vec![0x5a_u8; length],))
+                        let [.., noise] = store.data().conditions.noise.to_be_bytes();
+                        Ok((vec![0x5a_u8 ^ noise; length],))
                     })?;
                 }
                 ("wasi:clocks/monotonic-clock", "now") => {
-                    instance.func_wrap(function, |_, (): ()| Ok((0_u64,)))?;
+                    instance.func_wrap(function, |store: StoreContextMut<'_, CallState>, (): ()| {
+                        Ok((store.data().conditions.noise,))
+                    })?;
                 }
                 ("wasi:clocks/wall-clock", "now") => {
                     instance.func_wrap(function, |store: StoreContextMut<'_, CallState>, (): ()| {
@@ -366,7 +382,7 @@ fn cache_key(engine: &Engine, wasm: &[u8]) -> String {
 /// # Errors
 ///
 /// [`Error::Read`] and [`Error::TooLarge`].
-pub(super) fn read_file(path: &Path, max: u64) -> Result<Bytes, Error> {
+pub(crate) fn read_file(path: &Path, max: u64) -> Result<Bytes, Error> {
     let read = |source| Error::Read {
         path: path.to_owned(),
         source,

@@ -142,10 +142,30 @@ pub fn verify<P: Provider>(request: &Request) -> Verdict {
     P::verify(request).unwrap_or_else(Verdict::Reject)
 }
 
-/// [`Provider::normalize`] as the gateway sees it.
+/// [`Provider::normalize`] as the gateway sees it. An event with an id, a subject or a time that no event can have, as what
+/// a provider may send one day makes it, is refused by name.
 pub fn normalize<P: Provider>(request: &Request, payload: Option<&str>) -> Outcome {
-    P::normalize(request, payload).unwrap_or_else(Outcome::Reject)
+    let outcome = P::normalize(request, payload).unwrap_or_else(Outcome::Reject);
+    let Outcome::Accepted(accepted) = &outcome else {
+        return outcome;
+    };
+    for event in &accepted.events {
+        for (code, name) in [("id-unusable", &event.id), ("subject-unusable", &event.subject)] {
+            if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+                return Outcome::Reject(Rejection::malformed(code));
+            }
+        }
+        if event.occurred_at_ms.is_some_and(|ms| ms > LATEST_MS) {
+            return Outcome::Reject(Rejection::malformed("time-unusable"));
+        }
+    }
+    outcome
 }
+
+/// Bytes of an event's id, and of its subject; from the contract.
+const NAME_BYTES_MAX: usize = 512;
+/// 9999-12-30T22:00:00.999Z, from the contract: later it is the year 10000 somewhere.
+const LATEST_MS: u64 = 253_402_207_200_999;
 
 /// Exports a [`Provider`] as the plugin of this component. Once per plugin crate.
 ///
@@ -191,4 +211,48 @@ pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         environment::log(environment::Level::Error, &panic.to_string())
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestHost, with_host};
+
+    /// Its body is the id, and the time.
+    struct Echo;
+
+    impl Provider for Echo {
+        fn describe() -> Descriptor {
+            Descriptor::new("echo", "Echo", "1.0.0")
+        }
+
+        fn verify(_: &Request) -> Result<Verdict, Rejection> {
+            Ok(Verdict::authentic(""))
+        }
+
+        fn normalize(request: &Request, _: Option<&str>) -> Result<Outcome, Rejection> {
+            let (id, ms) = request.text()?.split_once('|').expect("the tests send both");
+            Ok(Outcome::event(Event {
+                occurred_at_ms: ms.parse().ok(),
+                ..Event::new(kind::CALL_COMPLETED, id, "call")
+            }))
+        }
+    }
+
+    #[test]
+    fn what_no_event_can_have_is_refused_by_name() {
+        let code = |id: &str, ms: u64| {
+            let request = TestHost::request("POST", &format!("{id}|{ms}"));
+            match with_host(TestHost::default(), || normalize::<Echo>(&request, None)) {
+                Outcome::Reject(rejection) => rejection.code,
+                _ => String::new(),
+            }
+        };
+        assert_eq!(code("1", LATEST_MS), "");
+        assert_eq!(code(&"x".repeat(NAME_BYTES_MAX), 0), "");
+        assert_eq!(code(&"x".repeat(NAME_BYTES_MAX + 1), 0), "id-unusable");
+        assert_eq!(code("a\nb", 0), "id-unusable");
+        assert_eq!(code("", 0), "id-unusable");
+        assert_eq!(code("1", LATEST_MS + 1), "time-unusable");
+    }
 }

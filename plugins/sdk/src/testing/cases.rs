@@ -19,8 +19,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Evidence, RECEIVED_AT_MS, TestHost, with_host};
 use crate::{
-    Accepted, Body, Descriptor, Event, Field, Outcome, Provider, Rejection, RejectionKind, Request, Verdict, encoding,
-    time,
+    Accepted, Body, Descriptor, Event, Field, Outcome, Provider, Rejection, RejectionKind, Request, Response, Verdict,
+    encoding, time,
 };
 
 /// What the gateway writes where a token stood in a body, and the length from which it does.
@@ -36,19 +36,20 @@ const TOKEN_BYTES_MIN: usize = 8;
 /// the end of the file. A path longer than the route's is handed to the plugin as the rest of it.
 ///
 /// `route.toml` has `secrets` (lists of texts, as an operator would write them), `options`, `allow_unsigned`,
-/// `allow_hmac`, `public_url` (`https://hooks.example.com` unless set) and `path` (`/hooks/<provider>` unless set). A case's own file
-/// replaces the keys it has.
+/// `allow_hmac`, `public_url` (`https://hooks.example.com` unless set), `path` (`/hooks/<provider>` unless set) and `received_at`
+/// (RFC 3339; [`RECEIVED_AT_MS`] unless set). A case's own file replaces the keys it has. What else there is is for
+/// `callfeed plugin test`.
 ///
 /// `expected.json` is one of
 ///
-/// - `{"verdict":"accepted","form":…,"events":[{"kind","id","subject","occurred_at","test","data"}]}`
+/// - `{"verdict":"accepted","form":…,"events":[{"kind","id","subject","occurred_at","test","data"}]}`, with
+///   `"ack":{"status","content_type","body"}` where the plugin writes the answer
 /// - `{"verdict":"ignored","form":…,"reason":…}`
-/// - `{"verdict":"unsigned","form":…}`: called authentic without a check that is strong enough, on a route that does
-///   not allow it
-/// - `{"verdict":"rejected","kind":…,"code":…}`: by `verify`
+/// - `{"verdict":"rejected","kind":…,"code":…}`: by `verify`, with the code `not-proven` where `verify` called it authentic
+///   without a check that is strong enough, on a route that does not allow it
 /// - `{"verdict":"quarantined","kind":…,"code":…}`: by `normalize`, or by `verify` after a check that is strong enough,
 ///   as malformed or unsupported
-/// - `{"verdict":"respond","status":…,"body":…}`
+/// - `{"verdict":"respond","status":…,"content_type":…,"body":…}`
 ///
 /// # What is checked
 ///
@@ -160,7 +161,12 @@ pub fn substitutions<P: Provider>(dir: impl AsRef<Path>) {
                 match map(&request) {
                     Outcome::Accepted(Accepted { events, ack: _ }) => {
                         let form = String::new();
-                        let problems = Answer::Accepted { form, events }.problems(&descriptor, &schema, &request);
+                        let answer = Answer::Accepted {
+                            form,
+                            events,
+                            ack: None,
+                        };
+                        let problems = answer.problems(&descriptor, &schema, &request);
                         assert!(problems.is_empty(), "{name} with {value:?} at {place}: {problems:#?}");
                     }
                     Outcome::Reject(rejection) => {
@@ -260,6 +266,7 @@ struct Route {
     allow_hmac: bool,
     public_url: String,
     path: String,
+    received_at_ms: u64,
 }
 
 impl Route {
@@ -302,6 +309,11 @@ impl Route {
             allow_hmac: flag("allow_hmac"),
             public_url: text("public_url", "https://hooks.example.com".to_owned()),
             path: text("path", format!("/hooks/{}", descriptor.provider)),
+            received_at_ms: settings.get("received_at").map_or(RECEIVED_AT_MS, |text| {
+                let ms = text.as_str().and_then(time::parse_rfc3339_ms);
+                ms.and_then(|ms| u64::try_from(ms).ok())
+                    .expect("received_at is an RFC 3339 time")
+            }),
         }
     }
 
@@ -346,7 +358,7 @@ impl Route {
                 Err(_) => Body::Binary(body.to_vec()),
             },
             form,
-            received_at_ms: RECEIVED_AT_MS,
+            received_at_ms: self.received_at_ms,
         }
     }
 
@@ -394,6 +406,7 @@ impl Route {
             options: self.options.to_string(),
             allow_hmac: self.allow_hmac,
             body: request.bytes().to_vec(),
+            now_ms: self.received_at_ms,
             ..TestHost::default()
         });
         let needed = match descriptor.assurance.as_str() {
@@ -406,7 +419,7 @@ impl Route {
         let proven = host.seen.evidence.get() >= needed;
         let proof = match verdict {
             Verdict::Authentic(proof) => proof,
-            Verdict::Respond(response) => return Answer::respond(response.status, &response.body),
+            Verdict::Respond(response) => return Answer::respond(&response),
             Verdict::Reject(rejection) => {
                 // The provider did send it, so the gateway does not lose it.
                 let kept = proven && rejection.kind != RejectionKind::Unauthenticated;
@@ -414,18 +427,19 @@ impl Route {
             }
         };
         if !proven && !self.allow_unsigned {
-            return Answer::Other(json!({ "verdict": "unsigned", "form": proof.form }));
+            return Answer::Other(json!({ "verdict": "rejected", "kind": "unauthenticated", "code": "not-proven" }));
         }
         let request = self.as_mapped(descriptor, request);
         match with_host(host, || crate::normalize::<P>(&request, proof.payload.as_deref())) {
-            Outcome::Accepted(Accepted { events, ack: _ }) => Answer::Accepted {
+            Outcome::Accepted(Accepted { events, ack }) => Answer::Accepted {
                 form: proof.form,
                 events,
+                ack,
             },
             Outcome::Ignored(reason) => {
                 Answer::Other(json!({ "verdict": "ignored", "form": proof.form, "reason": reason }))
             }
-            Outcome::Respond(response) => Answer::respond(response.status, &response.body),
+            Outcome::Respond(response) => Answer::respond(&response),
             Outcome::Reject(rejection) => Answer::refused("quarantined", &rejection),
         }
     }
@@ -433,13 +447,19 @@ impl Route {
 
 /// What the plugin made of a request.
 enum Answer {
-    Accepted { form: String, events: Vec<Event> },
+    Accepted {
+        form: String,
+        events: Vec<Event>,
+        ack: Option<Response>,
+    },
     Other(Value),
 }
 
 impl Answer {
-    fn respond(status: u16, body: &[u8]) -> Self {
-        Self::Other(json!({ "verdict": "respond", "status": status, "body": String::from_utf8_lossy(body) }))
+    fn respond(response: &Response) -> Self {
+        let mut answer = response_json(response);
+        answer["verdict"] = "respond".into();
+        Self::Other(answer)
     }
 
     fn refused(verdict: &str, rejection: &Rejection) -> Self {
@@ -454,7 +474,7 @@ impl Answer {
     fn json(&self) -> Value {
         match self {
             Self::Other(answer) => answer.clone(),
-            Self::Accepted { form, events } => {
+            Self::Accepted { form, events, ack } => {
                 let events: Vec<Value> = events
                     .iter()
                     .map(|event| {
@@ -468,7 +488,11 @@ impl Answer {
                         })
                     })
                     .collect();
-                json!({ "verdict": "accepted", "form": form, "events": events })
+                let mut answer = json!({ "verdict": "accepted", "form": form, "events": events });
+                if let Some(ack) = ack {
+                    answer["ack"] = response_json(ack);
+                }
+                answer
             }
         }
     }
@@ -507,6 +531,18 @@ impl Answer {
         );
         problems
     }
+}
+
+fn response_json(response: &Response) -> Value {
+    let mut json = json!({ "status": response.status, "body": String::from_utf8_lossy(&response.body) });
+    let content_type = response
+        .headers
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("content-type"));
+    if let Some(content_type) = content_type {
+        json["content_type"] = content_type.value.as_str().into();
+    }
+    json
 }
 
 fn data(event: &Event) -> Value {

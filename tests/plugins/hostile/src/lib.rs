@@ -7,7 +7,7 @@
 use callfeed_plugin::{
     Descriptor, Outcome, Provider, Rejection, Request, SecretSpec, Verdict,
     crypto::{self, Part},
-    encoding, environment, kind, register,
+    encoding, environment, kind,
 };
 use serde::Deserialize;
 
@@ -87,7 +87,41 @@ impl Provider for Rogue {
     }
 }
 
-register!(Rogue);
+/// What `register!` makes, without what the SDK refuses by itself: the host has to refuse it, too.
+mod exports {
+    use callfeed_plugin::{
+        Descriptor, Outcome, Provider as _, Request, Verdict, bindings::exports::callfeed::provider::plugin::Guest,
+        log_panics,
+    };
+
+    use super::Rogue;
+
+    #[cfg(target_arch = "wasm32")]
+    callfeed_plugin::bindings::export!(Exports with_types_in callfeed_plugin::bindings);
+
+    // A native build has nothing to export.
+    #[cfg(not(target_arch = "wasm32"))]
+    const _: fn() -> Exports = || Exports;
+
+    struct Exports;
+
+    impl Guest for Exports {
+        fn describe() -> Descriptor {
+            log_panics();
+            Rogue::describe()
+        }
+
+        fn verify(request: Request) -> Verdict {
+            log_panics();
+            callfeed_plugin::verify::<Rogue>(&request)
+        }
+
+        fn normalize(request: Request, payload: Option<String>) -> Outcome {
+            log_panics();
+            Rogue::normalize(&request, payload.as_deref()).unwrap_or_else(Outcome::Reject)
+        }
+    }
+}
 
 /// The check that an honest plugin makes.
 fn honest_check(request: &Request) -> Result<(), Rejection> {

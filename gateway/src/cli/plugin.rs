@@ -1,0 +1,172 @@
+//! `callfeed plugin`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+
+use super::{Failure, display};
+use crate::{config::Limits, kit::Case, plugin};
+
+mod bench;
+mod inspect;
+mod test;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a plugin's cases and every check of the kit: nothing forged, nothing lost, nothing that stops it.
+    Test(test::Args),
+    /// Print what a plugin is: contract, provider, events, secrets, options, headers, imports, size and load time.
+    Inspect(inspect::Args),
+    /// Measure what a call costs and where the time goes.
+    Bench(bench::Args),
+}
+
+/// Which plugin, with which cases, under which bounds.
+#[derive(Debug, clap::Args)]
+struct Subject {
+    /// A component (`acme.wasm`), the folder of a project with a built one in it, or the name of a built-in plugin.
+    #[arg(value_name = "PLUGIN")]
+    plugin: PathBuf,
+    /// The folder of its cases. Unless given: `cases` in the project's folder or beside the file, and for a built-in plugin
+    /// that of a checkout one stands in.
+    #[arg(long, value_name = "DIR")]
+    cases: Option<PathBuf>,
+    /// Processor time a call may take, in milliseconds, as `limits.plugin_time` of a gateway.
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    time: u64,
+    /// Memory a call may take, in MiB, as `limits.plugin_memory` of a gateway.
+    #[arg(long, value_name = "MIB", default_value_t = 16)]
+    memory: usize,
+}
+
+/// A plugin's component, and where its cases should be.
+struct Found {
+    /// The file's name without its extension, or that of the built-in plugin.
+    name: String,
+    /// As it is shown.
+    file: String,
+    wasm: bytes::Bytes,
+    cases: Option<PathBuf>,
+}
+
+impl Subject {
+    fn limits(&self) -> Limits {
+        Limits {
+            plugin_time: Duration::from_millis(self.time),
+            plugin_memory_bytes: self.memory << 20,
+            // One call at a time, and one plugin that is being loaded.
+            plugins_in_flight: 2,
+            ..Limits::default()
+        }
+    }
+
+    fn find(&self) -> anyhow::Result<Found> {
+        let name = self.plugin.to_str().unwrap_or_default();
+        if let Some(wasm) = plugin::built_in(name).filter(|_| !self.plugin.exists()) {
+            return Ok(Found {
+                name: name.to_owned(),
+                file: name.to_owned(),
+                wasm: bytes::Bytes::from_static(wasm),
+                cases: self.cases(Path::new("plugins").join(name).join("cases")),
+            });
+        }
+        let metadata = fs::metadata(&self.plugin).with_context(|| {
+            let names: Vec<_> = plugin::built_in_names().collect();
+            format!(
+                "failed to find {}: it is neither a file nor a built-in plugin ({})",
+                display(&self.plugin),
+                names.join(", ")
+            )
+        })?;
+        let (file, cases) = match metadata.is_dir() {
+            true => (built(&self.plugin)?, self.plugin.join("cases")),
+            false => (self.plugin.clone(), self.plugin.with_file_name("cases")),
+        };
+        let wasm = plugin::read_file(&file, self.limits().plugin_file_bytes)?;
+        Ok(Found {
+            name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            file: display(&file),
+            wasm,
+            cases: self.cases(cases),
+        })
+    }
+
+    fn cases(&self, usual: PathBuf) -> Option<PathBuf> {
+        self.cases.clone().or_else(|| usual.is_dir().then_some(usual))
+    }
+}
+
+impl Found {
+    fn read_cases(&self, provider: &str) -> Result<Vec<Case>, Failure> {
+        let Some(directory) = &self.cases else {
+            return Err(anyhow::anyhow!(
+                "{} has no cases here: name their folder with --cases; in it, one folder a case with request.http and \
+                 expected.json, and route.toml with the secrets they are signed with",
+                self.file
+            )
+            .into());
+        };
+        Ok(Case::read_all(directory, provider)?)
+    }
+}
+
+/// The component that was built last in a project's folder.
+fn built(project: &Path) -> anyhow::Result<PathBuf> {
+    const FOLDERS: [&str; 5] = [
+        "",
+        "dist",
+        "build",
+        "target/wasm32-wasip2/release",
+        "target/wasm32-wasip2/plugin",
+    ];
+    let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
+    for folder in FOLDERS {
+        let Ok(entries) = fs::read_dir(project.join(folder)) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "wasm")
+                && let Ok(changed) = entry.metadata().and_then(|metadata| metadata.modified())
+            {
+                files.push((changed, path));
+            }
+        }
+    }
+    match files.into_iter().max() {
+        Some((_, path)) => Ok(path),
+        None => bail!(
+            "there is no built plugin in {}: looked for *.wasm in it and in its {}; a Rust plugin is built by `cargo build \
+             --release --target wasm32-wasip2`",
+            display(project),
+            FOLDERS[1..].join(", ")
+        ),
+    }
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Test(args) => test::run(args).await,
+        Command::Inspect(args) => inspect::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
+    }
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.3} ms", time.as_secs_f64() * 1e3)
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

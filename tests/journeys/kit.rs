@@ -1,0 +1,168 @@
+//! An author has a plugin looked at: what it is, whether it is right, what it costs.
+
+use std::{fs, path::Path};
+
+use harness::Callfeed;
+
+const PROVIDER: &str = "salpre";
+
+/// A copy of a built-in provider's cases, to be changed.
+fn cases() -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let to = to.join(path.file_name().unwrap());
+            match path.is_dir() {
+                true => copy(&path, &to),
+                false => drop(fs::copy(&path, &to).unwrap()),
+            }
+        }
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    copy(
+        &workspace.join("plugins").join(PROVIDER).join("cases"),
+        directory.path(),
+    );
+    directory
+}
+
+#[tokio::test]
+async fn what_a_plugin_is() {
+    let cases = cases();
+    let directory = cases.path().to_str().unwrap();
+    let text = Callfeed::run(["plugin", "inspect", PROVIDER, "--cases", directory])
+        .await
+        .success();
+    for said in [
+        "contract   callfeed:provider/plugin@1.",
+        "provider   salpre: Salpre ",
+        "assurance  token",
+        "secret token (required): ",
+        "events     call_initiated → call.initiated",
+        "imports    callfeed:provider/",
+        " compiled, ",
+        " (p99), at most ",
+    ] {
+        assert!(text.contains(said), "{said:?} is not in {text}");
+    }
+    let json = Callfeed::run(["plugin", "inspect", PROVIDER, "--json"])
+        .await
+        .json_lines()
+        .remove(0);
+    assert_eq!(
+        (json["provider"].as_str(), json["secrets"][0]["encoding"].as_str()),
+        (Some(PROVIDER), Some("utf8"))
+    );
+    assert!(
+        json["bytes"].as_u64().unwrap() > 10_000 && json["call"].is_null(),
+        "{json}"
+    );
+
+    let costs = Callfeed::run([
+        "plugin", "bench", PROVIDER, "--calls", "20", "--cases", directory, "--json",
+    ]);
+    let costs = costs.await.json_lines().remove(0);
+    for part in ["call", "instantiate", "verify", "normalize", "host-crypto", "validate"] {
+        let figures = &costs["parts"][part];
+        assert!(
+            figures["us_p50"].as_f64().unwrap() <= figures["us_p99"].as_f64().unwrap(),
+            "{part}: {costs}"
+        );
+    }
+    let table = Callfeed::run(["plugin", "bench", PROVIDER, "--calls", "20", "--cases", directory])
+        .await
+        .success();
+    assert!(table.contains("p50 µs") && table.contains("host-crypto"), "{table}");
+}
+
+#[tokio::test]
+async fn whether_a_plugin_is_right() {
+    let cases = cases();
+    let directory = cases.path().to_str().unwrap();
+    let quick = ["--bytes", "2", "--mutations", "20", "--cases", directory];
+    let test = |more: &[&'static str]| {
+        let line = [&["plugin", "test", PROVIDER][..], &quick, more].concat();
+        Callfeed::run(line.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let text = test(&[]).await.success();
+    for said in [
+        "✓ cases ",
+        "– body-forgery    not applicable: assurance token: ",
+        "✓ odd-bodies      20 odd bodies, seed 1: ",
+        "right: 16 checks passed, 0 failed, 1 not applicable; ",
+    ] {
+        assert!(text.contains(said), "{said:?} is not in {text}");
+    }
+
+    // The author of the case was wrong.
+    let expected = cases.path().join("call-ringing/expected.json");
+    let right = fs::read_to_string(&expected).unwrap();
+    fs::write(&expected, right.replace("call.ringing", "call.answered")).unwrap();
+    let wrong = test(&["--only", "cases"]).await;
+    assert_eq!(wrong.status, Some(1), "{wrong:?}");
+    for said in [
+        "✗ cases ",
+        "call-ringing: - expected, + answered",
+        "call.answered",
+        "wrong: 0 checks passed, 1 failed",
+    ] {
+        assert!(wrong.stdout.contains(said), "{said:?} is not in {}", wrong.stdout);
+    }
+    let wrong = test(&["--only", "cases", "--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&wrong.stdout).unwrap();
+    assert_eq!(
+        (wrong.status, &json["checks"][0]["outcome"]),
+        (Some(1), &"failed".into())
+    );
+
+    let blessed = test(&["--only", "cases", "--bless"]).await.success();
+    assert!(blessed.contains("call-ringing: expected.json written"), "{blessed}");
+    assert_eq!(fs::read_to_string(&expected).unwrap(), right);
+}
+
+#[tokio::test]
+async fn what_cannot_be_tested_is_said() {
+    let missing = Callfeed::run(["plugin", "test", "acme"]).await;
+    assert_eq!(missing.status, Some(1));
+    assert!(
+        missing
+            .stderr
+            .contains("neither a file nor a built-in plugin (magnetis, magpipe"),
+        "{missing:?}"
+    );
+
+    let directory = tempfile::tempdir().unwrap();
+    let project = directory.path().to_str().unwrap();
+    let unbuilt = Callfeed::run(["plugin", "test", project]).await;
+    assert!(unbuilt.stderr.contains("there is no built plugin in "), "{unbuilt:?}");
+    assert!(
+        unbuilt.stderr.contains("cargo build --release --target wasm32-wasip2"),
+        "{unbuilt:?}"
+    );
+
+    fs::write(directory.path().join("acme.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let core = Callfeed::run(["plugin", "test", project]).await;
+    assert_eq!(core.status, Some(1));
+    assert!(
+        core.stdout.contains("✗ loads ") && core.stdout.contains("a core WebAssembly module"),
+        "{core:?}"
+    );
+    let core = Callfeed::run(["plugin", "inspect", project]).await;
+    assert!(
+        core.stderr.contains("a core WebAssembly module, not a component"),
+        "{core:?}"
+    );
+
+    let unknown = Callfeed::run(["plugin", "test", PROVIDER, "--only", "luck"]).await;
+    assert_eq!(unknown.status, Some(2));
+    assert!(unknown.stderr.contains("body-forgery"), "{unknown:?}");
+    let caseless = Callfeed::run(["plugin", "test", PROVIDER]).await;
+    assert!(
+        caseless
+            .stderr
+            .contains("has no cases here: name their folder with --cases"),
+        "{caseless:?}"
+    );
+}
