@@ -174,10 +174,9 @@ impl Gateway {
     }
 }
 
-/// Asks a running gateway to go on with a subscriber that was stopped.
-pub async fn resume(client: &reqwest::Client, admin: SocketAddr, subscriber: &str) {
-    let url = format!("http://{admin}/subscribers/{subscriber}/resume");
-    // Asked again as long as it is stopped.
+/// Asks a running gateway for something to be done with a subscriber. It may be gone before it is done.
+pub async fn ask(client: &reqwest::Client, admin: SocketAddr, subscriber: &str, wish: &str) {
+    let url = format!("http://{admin}/subscribers/{subscriber}/{wish}");
     let _ = client.post(url).timeout(Duration::from_secs(2)).send().await;
 }
 

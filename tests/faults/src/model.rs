@@ -64,9 +64,21 @@ pub struct Subscriber {
     pub types: &'static [&'static str],
     /// All when empty.
     pub routes: &'static [&'static str],
+    /// Whether the events of one call come in order.
+    pub in_order: bool,
+    pub replays: Replays,
     /// How many attempts make a delivery dead.
     pub attempts: u32,
     pub arrivals: Vec<Arrival>,
+}
+
+/// What an operator wanted delivered to a subscriber once more, done or not.
+#[derive(Debug, Clone, Default)]
+pub struct Replays {
+    /// By id, whatever had become of them.
+    pub one_by_one: BTreeSet<String>,
+    /// All that were dead, at some time.
+    pub dead: bool,
 }
 
 /// A request that reached a subscriber.
@@ -249,7 +261,9 @@ pub fn check_finally(sent: &[Sent], record: &Record, subscribers: &[Subscriber])
     for subscriber in subscribers {
         check_deliveries(record, subscriber, &mut found);
         check_settled(record, subscriber, &mut found);
-        check_order(record, subscriber, &mut found);
+        if subscriber.in_order {
+            check_order(record, subscriber, &mut found);
+        }
     }
     found
 }
@@ -375,14 +389,21 @@ fn check_settled(record: &Record, subscriber: &Subscriber, found: &mut Vec<Viola
         if progress.dead.contains(&seq) {
             let attempts = progress.attempts.get(&seq).map_or(&[][..], Vec::as_slice);
             let numbers: Vec<u32> = attempts.iter().map(|(number, _)| *number).collect();
-            // One whose last attempt was answered 410 has the whole schedule once more.
-            let is_whole = !numbers.is_empty()
-                && numbers.iter().copied().eq(1..=numbers.len() as u32)
-                && (numbers.len() as u32).is_multiple_of(subscriber.attempts);
-            let all_failed = attempts
-                .iter()
-                .all(|(_, status)| status.is_none_or(|status| !(200..300).contains(&status)));
-            if !is_whole || !all_failed {
+            let has_failed = |(_, status): &(u32, Option<u16>)| status.is_none_or(|it| !(200..300).contains(&it));
+            let is_whole = if subscriber.replays.one_by_one.contains(&event.id) {
+                // The schedule began anew at any moment, also after it was taken.
+                let last = attempts
+                    .rchunks(subscriber.attempts as usize)
+                    .next()
+                    .unwrap_or_default();
+                last.len() as u32 == subscriber.attempts && last.iter().all(has_failed)
+            } else {
+                // One whose last attempt was answered 410, or that was dead, has the whole schedule once more.
+                !attempts.is_empty()
+                    && (attempts.len() as u32).is_multiple_of(subscriber.attempts)
+                    && attempts.iter().all(has_failed)
+            };
+            if !is_whole || !numbers.iter().copied().eq(1..=numbers.len() as u32) {
                 found.push(Violation::DeadTooSoon {
                     subscriber: name,
                     seq,
@@ -407,24 +428,25 @@ fn check_settled(record: &Record, subscriber: &Subscriber, found: &mut Vec<Viola
     }
 }
 
-/// The first arrival of an event comes after every earlier one of its subject was taken, or had its last attempt.
+/// The first arrival of an event comes after every earlier one of its subject was taken, or had its last attempt. What an
+/// operator puts back comes when it comes.
 fn check_order(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violation>) {
     let nothing = BTreeSet::new();
     let dead = record.subscribers.get(subscriber.name).map_or(&nothing, |it| &it.dead);
     let taken = taken(subscriber);
-    // First and last.
-    let mut arrived: HashMap<&str, (Tick, Tick)> = HashMap::new();
+    let mut arrived: HashMap<&str, Vec<Tick>> = HashMap::new();
     for arrival in &subscriber.arrivals {
-        let (first, last) = arrived.entry(arrival.id.as_str()).or_insert((arrival.at, arrival.at));
-        *first = (*first).min(arrival.at);
-        *last = (*last).max(arrival.at);
+        arrived.entry(arrival.id.as_str()).or_default().push(arrival.at);
     }
+    arrived.values_mut().for_each(|times| times.sort_unstable());
     // When the subject's events so far were all closed, and the one that was closed last.
     let mut closed: HashMap<&str, (Tick, u64)> = HashMap::new();
-    for event in record.events.iter().filter(|event| subscriber.wants(event)) {
+    let one_by_one = &subscriber.replays.one_by_one;
+    let in_order = |event: &&Event| subscriber.wants(event) && !one_by_one.contains(&event.id);
+    for event in record.events.iter().filter(in_order) {
         let (id, subject) = (event.id.as_str(), event.subject.as_str());
-        let times = arrived.get(id);
-        if let (Some((first, _)), Some((until, earlier))) = (times, closed.get(subject))
+        let times = arrived.get(id).map_or(&[][..], Vec::as_slice);
+        if let (Some(first), Some((until, earlier))) = (times.first(), closed.get(subject))
             && first < until
         {
             found.push(Violation::Overtaken {
@@ -434,11 +456,17 @@ fn check_order(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violati
             });
         }
         // One that a crash had delivered again may have been taken before it died.
-        let end = match (taken.get(id), times) {
-            (Some(taken), _) => *taken,
+        let end = match taken.get(id) {
+            Some(taken) => *taken,
             // It may have died without reaching the subscriber at all.
-            (None, times) if dead.contains(&event.seq) => times.map_or(0, |(_, last)| *last),
-            (None, _) => Tick::MAX,
+            None if dead.contains(&event.seq) => times.last().copied().unwrap_or(0),
+            None => Tick::MAX,
+        };
+        // It may have been dead before, and put back when the next one had come already.
+        let was_dead = times.get(subscriber.attempts as usize - 1);
+        let end = match was_dead {
+            Some(was_dead) if subscriber.replays.dead => end.min(*was_dead),
+            _ => end,
         };
         let until = closed.entry(subject).or_insert((0, 0));
         if end >= until.0 {
@@ -507,6 +535,8 @@ mod tests {
             name: "crm",
             types: &["call.*"],
             routes: &[],
+            in_order: true,
+            replays: Replays::default(),
             attempts: 2,
             arrivals: vec![
                 arrival(1, &events[0], None),
@@ -789,5 +819,68 @@ mod tests {
             it.arrivals().push(again);
         });
         assert_eq!(taken_before.finally(), []);
+    }
+
+    #[test]
+    fn who_does_not_ask_for_order_may_get_any() {
+        let early = world().with(|it| {
+            it.arrivals()[2].at = 2;
+            it.subscribers[0].in_order = false;
+        });
+        assert_eq!(early.finally(), []);
+    }
+
+    #[test]
+    fn what_is_put_back_by_its_id_comes_when_it_comes() {
+        // It was dead when the next one came, and was put back then; or it was taken, and died when it was put back.
+        let late = |attempts: &[(u32, Option<u16>)]| {
+            dead(attempts).with(|it| {
+                let again = arrival(9, &it.record.events[0].clone(), None);
+                it.arrivals().push(again);
+                it.subscribers[0].replays.one_by_one.insert("a".to_owned());
+            })
+        };
+        assert_eq!(
+            late(&[(1, Some(500)), (2, Some(204)), (3, Some(500)), (4, None)]).finally(),
+            []
+        );
+        let too_soon = Violation::DeadTooSoon {
+            subscriber: "crm",
+            seq: 1,
+            attempts: vec![1, 2, 3],
+        };
+        assert_eq!(late(&[(1, Some(500)), (2, Some(204)), (3, None)]).finally(), [too_soon]);
+    }
+
+    #[test]
+    fn what_was_dead_may_come_again_after_what_it_held_back() {
+        let again = || {
+            dead(&[(1, Some(500)), (2, None)]).with(|it| {
+                let again = arrival(9, &it.record.events[0].clone(), Some(10));
+                it.arrivals().push(again);
+                it.progress().dead.clear();
+                it.progress().delivered.insert(1);
+            })
+        };
+        let overtaken = Violation::Overtaken {
+            subscriber: "crm",
+            earlier: 1,
+            later: 2,
+        };
+        assert_eq!(again().finally(), [overtaken]);
+        assert_eq!(again().with(|it| it.subscribers[0].replays.dead = true).finally(), []);
+        // The next one still waits for the death.
+        let early = again().with(|it| {
+            it.subscribers[0].replays.dead = true;
+            it.arrivals()[2].at = 1;
+        });
+        assert_eq!(
+            early.finally(),
+            [Violation::Overtaken {
+                subscriber: "crm",
+                earlier: 1,
+                later: 2
+            }]
+        );
     }
 }

@@ -44,6 +44,8 @@ const CHANGES: [(&str, &str); 2] = [
         "provider = \"magpipe\"\nallow_hmac = true\n",
     ),
 ];
+/// Of the looks at the subscribers, in permille, those after which an operator has something delivered once more.
+const REPLAY_PERMILLE: u64 = 150;
 /// How far clocks jump.
 const CLOCK_MAX_SECONDS: u64 = 6 * 60 * 60;
 /// Forward at last, however far back it was set before: what waits for a pause is due then, and nothing waits for longer.
@@ -71,6 +73,8 @@ pub struct Report {
     pub failed_syncs: u64,
     pub clock_jumps: u64,
     pub reloads: u64,
+    /// Wishes to deliver something once more.
+    pub replays: u64,
     /// Gateways that ended by themselves after a sync had failed.
     pub exits: u64,
     pub sent: usize,
@@ -99,6 +103,7 @@ impl Report {
             "failed_syncs": self.failed_syncs,
             "clock_jumps": self.clock_jumps,
             "reloads": self.reloads,
+            "replays": self.replays,
             "exits": self.exits,
             "webhooks_sent": self.sent,
             "webhooks_accepted": self.accepted,
@@ -121,6 +126,7 @@ impl Report {
         self.failed_syncs += other.failed_syncs;
         self.clock_jumps += other.clock_jumps;
         self.reloads += other.reloads;
+        self.replays += other.replays;
         self.exits += other.exits;
         self.sent += other.sent;
         self.accepted += other.accepted;
@@ -225,6 +231,7 @@ struct Round {
     had_failed_syncs: bool,
     record: Record,
     report: Report,
+    replays: Arc<AtomicU64>,
     /// What happened, in order, for whoever looks into a failure.
     diary: Arc<Mutex<String>>,
     began: Instant,
@@ -274,6 +281,7 @@ impl Round {
                 seed,
                 ..Report::default()
             },
+            replays: Arc::default(),
             diary: Arc::default(),
             began: Instant::now(),
             directory: directory.to_owned(),
@@ -294,7 +302,12 @@ impl Round {
             senders.spawn(Arc::clone(&self.providers).post(chance));
         }
         let mut operator = JoinSet::new();
-        operator.spawn(operate(Arc::clone(&self.subscribers), Arc::clone(&self.addresses)));
+        operator.spawn(operate(
+            Arc::clone(&self.subscribers),
+            Arc::clone(&self.addresses),
+            Arc::clone(&self.replays),
+            Chance::of(self.seed, b"operator"),
+        ));
 
         for _ in 0..self.chance.within(5, 10) {
             self.live().await?;
@@ -379,16 +392,29 @@ impl Round {
             }
             Fault::Reload => {
                 self.report.reloads += 1;
-                let text = match self.chance.below(4) {
+                let text = match self.chance.below(6) {
                     0 => "this is no configuration".to_owned(),
                     1 => self.configuration.clone(),
+                    2 | 3 => {
+                        let subscribers = Arc::clone(&self.subscribers);
+                        let subscriber = self.chance.one_of(&subscribers[..]);
+                        self.tell(&format!("without {}", subscriber.name()));
+                        self.configuration.replace(&subscriber.toml(), "")
+                    }
                     _ => {
                         let (from, to) = *self.chance.one_of(&CHANGES);
                         self.configuration.replace(from, to)
                     }
                 };
                 fs::write(&self.starter.config, text)?;
-                return gateway.reload();
+                gateway.reload()?;
+                if !stays {
+                    tokio::time::sleep(lasting).await;
+                    fs::write(&self.starter.config, &self.configuration)?;
+                    gateway.reload()?;
+                    self.tell("as it was");
+                }
+                return Ok(());
             }
             Fault::FullDisk => {
                 self.report.full_disks += 1;
@@ -568,7 +594,7 @@ impl Round {
                 return Ok(());
             }
             for stopped in known.iter().filter(|it| it.stopped.is_some()) {
-                gateway::resume(&client, addresses.admin, &stopped.name).await;
+                gateway::ask(&client, addresses.admin, &stopped.name, "resume").await;
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -583,6 +609,7 @@ impl Round {
         report.accepted = sent.iter().filter(|webhook| webhook.accepted.is_some()).count();
         report.events = self.record.events.len();
         report.quarantined = self.record.quarantine.len();
+        report.replays = self.replays.load(Ordering::Relaxed);
         report.dead = self.record.subscribers.values().map(|it| it.dead.len()).sum();
         for subscriber in self.subscribers.iter() {
             let arrivals = subscriber.evidence().arrivals;
@@ -593,15 +620,38 @@ impl Round {
     }
 }
 
-/// Someone who has a subscriber that said 410 go on, as long as the round lasts.
-async fn operate(subscribers: Arc<Vec<Subscriber>>, addresses: Arc<watch::Sender<Option<Addresses>>>) {
+/// Someone who has a subscriber that said 410 go on, and now and then has events delivered once more, as long as the round
+/// lasts.
+async fn operate(
+    subscribers: Arc<Vec<Subscriber>>,
+    addresses: Arc<watch::Sender<Option<Addresses>>>,
+    replays: Arc<AtomicU64>,
+    mut chance: Chance,
+) {
     let client = simulate::client(Duration::from_secs(2)).expect("a client can be made");
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(addresses) = *addresses.borrow() else { continue };
+        let Some(Addresses { admin, .. }) = *addresses.borrow() else {
+            continue;
+        };
         for subscriber in subscribers.iter().filter(|subscriber| subscriber.was_gone()) {
-            gateway::resume(&client, addresses.admin, subscriber.name()).await;
+            gateway::ask(&client, admin, subscriber.name(), "resume").await;
         }
+        if !chance.permille(REPLAY_PERMILLE) {
+            continue;
+        }
+        let subscriber = chance.one_of(&subscribers[..]);
+        let wish = if chance.permille(200) {
+            subscriber.will_replay_dead();
+            "replay?dead".to_owned()
+        } else {
+            let Some(id) = subscriber.one_to_replay(&mut chance) else {
+                continue;
+            };
+            format!("replay/{id}")
+        };
+        replays.fetch_add(1, Ordering::Relaxed);
+        gateway::ask(&client, admin, subscriber.name(), &wish).await;
     }
 }
 

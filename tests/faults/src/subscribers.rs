@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     chance::Chance,
-    model::{self, Arrival, Tick},
+    model::{self, Arrival, Replays, Tick},
     providers::lock,
 };
 
@@ -40,6 +40,10 @@ pub struct Character {
     pub types: &'static [&'static str],
     pub routes: &'static [&'static str],
     pub in_flight: u32,
+    /// Whether the events of one call come in order.
+    pub in_order: bool,
+    /// How many attempts it takes, if there is a bound.
+    pub rate: Option<&'static str>,
     fails: u64,
     stalls: u64,
     slow: u64,
@@ -55,6 +59,8 @@ const STEADY: Character = Character {
     types: &[],
     routes: &[],
     in_flight: 32,
+    in_order: true,
+    rate: None,
     fails: 5,
     stalls: 0,
     slow: 20,
@@ -101,6 +107,16 @@ pub const CHARACTERS: &[Character] = &[
         refuses: 10,
         ..STEADY
     },
+    Character {
+        name: "hasty",
+        routes: &["salpre", "voxagent"],
+        in_order: false,
+        rate: Some("200/s"),
+        fails: 80,
+        slow: 100,
+        refuses: 20,
+        ..STEADY
+    },
 ];
 
 /// One moment after the other, for everyone in a round.
@@ -134,6 +150,7 @@ struct State {
     /// It answered 410 since it was last asked.
     gone: AtomicBool,
     key: standardwebhooks::Webhook,
+    replays: Mutex<Replays>,
 }
 
 impl fmt::Debug for State {
@@ -162,6 +179,7 @@ impl Subscriber {
             calm: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             key: standardwebhooks::Webhook::new(WHSEC).expect("it is a secret"),
+            replays: Mutex::default(),
         });
         let (sender, receiver) = mpsc::channel(SLOW_MAX);
         let mut slow = JoinSet::new();
@@ -189,8 +207,12 @@ impl Subscriber {
             types,
             routes,
             in_flight,
+            in_order,
+            rate,
             ..
         } = self.character;
+        let order = if *in_order { "call" } else { "none" };
+        let rate = rate.map(|rate| format!("rate = {rate:?}\n")).unwrap_or_default();
         let types = if types.is_empty() { &["*"][..] } else { types };
         let routes = if routes.is_empty() {
             String::new()
@@ -199,7 +221,7 @@ impl Subscriber {
         };
         format!(
             "\n[[subscriber]]\nname = {name:?}\nurl = {:?}\nsecrets = [{WHSEC:?}]\ntypes = {types:?}\n{routes}\
-             timeout = {TIMEOUT:?}\nschedule = {SCHEDULE:?}\nin_flight = {in_flight}\n",
+             timeout = {TIMEOUT:?}\nschedule = {SCHEDULE:?}\nin_flight = {in_flight}\norder = {order:?}\n{rate}",
             self.server.url()
         )
     }
@@ -214,12 +236,30 @@ impl Subscriber {
         self.state.gone.swap(false, Ordering::Relaxed)
     }
 
+    /// Any of the events it got so far, which is about to be delivered to it once more.
+    pub fn one_to_replay(&self, chance: &mut Chance) -> Option<String> {
+        let arrivals = lock(&self.state.arrivals);
+        if arrivals.is_empty() {
+            return None;
+        }
+        let id = &chance.one_of(&arrivals).id;
+        lock(&self.state.replays).one_by_one.insert(id.clone());
+        Some(id.clone())
+    }
+
+    /// Its dead deliveries are about to be made once more.
+    pub fn will_replay_dead(&self) {
+        lock(&self.state.replays).dead = true;
+    }
+
     /// Everything it got so far.
     pub fn evidence(&self) -> model::Subscriber {
         model::Subscriber {
             name: self.character.name,
             types: self.character.types,
             routes: self.character.routes,
+            in_order: self.character.in_order,
+            replays: lock(&self.state.replays).clone(),
             attempts: SCHEDULE.len() as u32,
             arrivals: lock(&self.state.arrivals).clone(),
         }
