@@ -126,7 +126,7 @@ async fn play_all(options: &Options, ground: &Ground, first: u64) -> Result<Exit
     } else {
         println!(
             "{played} rounds, {} kills, {} stops, {} ends by itself, {} power cuts after one of these; {} full disks, {} \
-             failing syncs, {} clock jumps, {} reloads, {} replays; {} webhooks sent, {} accepted, {} events, {} in quarantine; {} requests at subscribers, {} taken, \
+             failing syncs, {} clock jumps, {} reloads, {} replays; {} webhooks sent, {} accepted, {} events and {} forgotten, {} in quarantine; {} requests at subscribers, {} taken, \
              {} given up on record; {}",
             total.kills,
             total.terminations,
@@ -140,6 +140,7 @@ async fn play_all(options: &Options, ground: &Ground, first: u64) -> Result<Exit
             total.sent,
             total.accepted,
             total.events,
+            total.forgotten,
             total.quarantined,
             total.arrivals,
             total.taken,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 /// A moment. Moments of one round are ordered.
 pub type Tick = u64;
@@ -26,6 +27,8 @@ pub struct Sent {
 #[derive(Debug, Clone)]
 pub struct Event {
     pub seq: u64,
+    /// By the gateway's clock.
+    pub kept_at: Timestamp,
     pub id: String,
     pub kind: String,
     pub subject: String,
@@ -40,9 +43,64 @@ pub struct Event {
 pub struct Record {
     /// By place.
     pub events: Vec<Event>,
-    /// Route and body.
-    pub quarantine: Vec<(String, Bytes)>,
+    pub quarantine: Vec<Quarantined>,
     pub subscribers: BTreeMap<String, Progress>,
+    pub forgotten: Forgotten,
+}
+
+/// A webhook in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Quarantined {
+    pub route: String,
+    pub body: Bytes,
+    /// By the gateway's clock.
+    pub received_at: Timestamp,
+}
+
+/// What was on record once, and has been kept for as long as it had to be.
+#[derive(Debug, Clone, Default)]
+pub struct Forgotten {
+    /// What came before this may be forgotten, and its deliveries given up. `None`: nothing may.
+    pub before: Option<Timestamp>,
+    pub events: Vec<Event>,
+    pub quarantine: Vec<Quarantined>,
+}
+
+impl Forgotten {
+    fn may(&self, at: Timestamp) -> bool {
+        self.before.is_some_and(|before| at < before)
+    }
+}
+
+/// What was on record at one look or another.
+#[derive(Debug, Default)]
+pub struct Memory {
+    before: Option<Timestamp>,
+    events: BTreeMap<String, Event>,
+    quarantine: HashSet<Quarantined>,
+}
+
+impl Memory {
+    /// Tells the record what it has forgotten rightfully, and remembers what it has. `before` is as of any moment after the
+    /// record was last changed.
+    pub fn compare(&mut self, record: &mut Record, before: Option<Timestamp>) {
+        // What the clock has shown once it has shown, wherever it was set since.
+        self.before = self.before.max(before);
+        let mut forgotten = Forgotten {
+            before: self.before,
+            ..Forgotten::default()
+        };
+        let kept: HashSet<&str> = record.events.iter().map(|event| event.id.as_str()).collect();
+        let gone = self.events.values().filter(|event| !kept.contains(event.id.as_str()));
+        forgotten.events = gone.filter(|event| forgotten.may(event.kept_at)).cloned().collect();
+        let in_quarantine: HashSet<&Quarantined> = record.quarantine.iter().collect();
+        let gone = self.quarantine.iter().filter(|it| !in_quarantine.contains(it));
+        forgotten.quarantine = gone.filter(|it| forgotten.may(it.received_at)).cloned().collect();
+        let events = record.events.iter().map(|event| (event.id.clone(), event.clone()));
+        self.events.extend(events);
+        self.quarantine.extend(record.quarantine.iter().cloned());
+        record.forgotten = forgotten;
+    }
 }
 
 /// What the store says of a subscriber.
@@ -113,7 +171,7 @@ pub enum Violation {
     Twice { id: String },
     /// In quarantine more than once.
     TwiceInQuarantine { route: String },
-    /// The feed's places are not 1, 2, 3 …
+    /// The feed's places are not 1, 2, 3 …, but for what is forgotten.
     Gap { after: u64, next: u64 },
     /// In the feed or the quarantine, and nobody sent it.
     Unknown { what: String },
@@ -269,10 +327,11 @@ pub fn check_finally(sent: &[Sent], record: &Record, subscribers: &[Subscriber])
 }
 
 fn check_feed(record: &Record, found: &mut Vec<Violation>) {
+    let forgotten: HashSet<u64> = record.forgotten.events.iter().map(|event| event.seq).collect();
     let mut ids = HashSet::new();
     let mut last = 0;
     for event in &record.events {
-        if event.seq != last + 1 {
+        if event.seq <= last || (last + 1..event.seq).any(|seq| !forgotten.contains(&seq)) {
             found.push(Violation::Gap {
                 after: last,
                 next: event.seq,
@@ -286,12 +345,10 @@ fn check_feed(record: &Record, found: &mut Vec<Violation>) {
 }
 
 fn check_kept(sent: &[Sent], record: &Record, found: &mut Vec<Violation>) {
-    let ids: HashSet<&str> = record.events.iter().map(|event| event.id.as_str()).collect();
-    let quarantine: HashSet<(&str, &[u8])> = record
-        .quarantine
-        .iter()
-        .map(|(route, body)| (route.as_str(), &body[..]))
-        .collect();
+    let events = record.events.iter().chain(&record.forgotten.events);
+    let ids: HashSet<&str> = events.map(|event| event.id.as_str()).collect();
+    let quarantine = record.quarantine.iter().chain(&record.forgotten.quarantine);
+    let quarantine: HashSet<(&str, &[u8])> = quarantine.map(|it| (it.route.as_str(), &it.body[..])).collect();
     for webhook in sent {
         let Some(accepted) = &webhook.accepted else { continue };
         let lost = |id: &str| Violation::Lost {
@@ -320,7 +377,7 @@ fn check_origins(sent: &[Sent], record: &Record, found: &mut Vec<Violation>) {
         }
     }
     let mut once = HashSet::new();
-    for (route, body) in &record.quarantine {
+    for Quarantined { route, body, .. } in &record.quarantine {
         let origin = (route.as_str(), &body[..]);
         if !known.contains(&origin) {
             found.push(Violation::Unknown {
@@ -353,7 +410,8 @@ fn check_cursor(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violat
 
 fn check_deliveries(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violation>) {
     let name = subscriber.name;
-    let feed: HashMap<&str, &Event> = record.events.iter().map(|event| (event.id.as_str(), event)).collect();
+    let events = record.events.iter().chain(&record.forgotten.events);
+    let feed: HashMap<&str, &Event> = events.map(|event| (event.id.as_str(), event)).collect();
     for arrival in &subscriber.arrivals {
         if !arrival.verified {
             found.push(Violation::Unverified {
@@ -386,7 +444,9 @@ fn check_settled(record: &Record, subscriber: &Subscriber, found: &mut Vec<Viola
     let taken = taken(subscriber);
     for event in record.events.iter().filter(|event| subscriber.wants(event)) {
         let (seq, was_taken) = (event.seq, taken.contains_key(event.id.as_str()));
-        if progress.dead.contains(&seq) {
+        if progress.dead.contains(&seq) && record.forgotten.may(event.kept_at) {
+            // Given up for its age.
+        } else if progress.dead.contains(&seq) {
             let attempts = progress.attempts.get(&seq).map_or(&[][..], Vec::as_slice);
             let numbers: Vec<u32> = attempts.iter().map(|(number, _)| *number).collect();
             let has_failed = |(_, status): &(u32, Option<u16>)| status.is_none_or(|it| !(200..300).contains(&it));
@@ -502,15 +562,28 @@ mod tests {
         Bytes::from_static(text.as_bytes())
     }
 
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_second(second as i64).unwrap()
+    }
+
     fn event(seq: u64, id: &str, webhook: &'static str) -> Event {
         Event {
             seq,
+            kept_at: at(seq),
             id: id.to_owned(),
             kind: "call.completed".to_owned(),
             subject: "magpipe/1".to_owned(),
             route: "magpipe".to_owned(),
             json: Bytes::from(format!("{{\"id\":{id:?},\"sequence\":\"{seq}\"}}")),
             webhook: Some(body(webhook)),
+        }
+    }
+
+    fn in_quarantine(text: &'static str) -> Quarantined {
+        Quarantined {
+            route: "magpipe".to_owned(),
+            body: body(text),
+            received_at: at(1),
         }
     }
 
@@ -554,8 +627,9 @@ mod tests {
             sent: vec![sent("first", &["a"]), sent("second", &["b"]), sent("odd", &[])],
             record: Record {
                 events,
-                quarantine: vec![("magpipe".to_owned(), body("odd"))],
+                quarantine: vec![in_quarantine("odd")],
                 subscribers: [("crm".to_owned(), progress)].into(),
+                forgotten: Forgotten::default(),
             },
             subscribers: vec![subscriber],
         }
@@ -639,7 +713,7 @@ mod tests {
 
     #[test]
     fn a_webhook_twice_in_quarantine_is_found() {
-        let world = world().with(|it| it.record.quarantine.push(("magpipe".to_owned(), body("odd"))));
+        let world = world().with(|it| it.record.quarantine.push(in_quarantine("odd")));
         let route = "magpipe".to_owned();
         assert_eq!(world.finally(), [Violation::TwiceInQuarantine { route }]);
     }
@@ -882,5 +956,43 @@ mod tests {
                 later: 2
             }]
         );
+    }
+
+    #[test]
+    fn what_is_old_may_be_forgotten_and_nothing_else() {
+        let pruned = |before: Option<u64>| {
+            let mut memory = Memory::default();
+            world().with(|it| {
+                memory.compare(&mut it.record, None);
+                it.record.events.remove(0);
+                it.record.quarantine.clear();
+                memory.compare(&mut it.record, before.map(at));
+                // However the clock was set since.
+                memory.compare(&mut it.record, before.map(|_| at(0)));
+            })
+        };
+        assert_eq!(pruned(Some(2)).finally(), []);
+        let gap = Violation::Gap { after: 0, next: 2 };
+        let all_lost = [gap, lost("a"), lost("a webhook without events")];
+        assert_eq!(pruned(None).always(), all_lost);
+        assert_eq!(pruned(Some(1)).always(), all_lost);
+        // What was never on record was not forgotten.
+        let unseen = world().with(|it| {
+            it.record.events.remove(0);
+            Memory::default().compare(&mut it.record, Some(at(2)));
+        });
+        assert!(unseen.always().contains(&lost("a")));
+    }
+
+    #[test]
+    fn what_is_old_may_be_given_up_before_its_last_attempt() {
+        let given_up = |before| dead(&[(1, Some(500))]).with(|it| it.record.forgotten.before = Some(at(before)));
+        assert_eq!(given_up(2).finally(), []);
+        let too_soon = Violation::DeadTooSoon {
+            subscriber: "crm",
+            seq: 1,
+            attempts: vec![1],
+        };
+        assert_eq!(given_up(1).finally(), [too_soon]);
     }
 }

@@ -13,8 +13,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use callfeed::{config, simulate};
+use callfeed::{config, simulate, store::Query};
 use harness::provider_secret;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -23,7 +24,7 @@ use crate::{
     chance::Chance,
     disk::{self, Disk, Syncs},
     gateway::{self, Addresses, Gateway, Starter},
-    model::{self, Record, Violation},
+    model::{self, Memory, Record, Violation},
     providers::{Providers, lock},
     store::{self, Depth},
     subscribers::{CHARACTERS, Subscriber, Ticks},
@@ -48,6 +49,12 @@ const CHANGES: [(&str, &str); 2] = [
 const REPLAY_PERMILLE: u64 = 150;
 /// How far clocks jump.
 const CLOCK_MAX_SECONDS: u64 = 6 * 60 * 60;
+/// How long events are kept in a round of which some are forgotten.
+const KEEP: SignedDuration = SignedDuration::from_hours(1);
+/// Of the rounds, in permille, those.
+const FORGETS_PERMILLE: u64 = 300;
+/// How much time passes between two gateways then, at most.
+const PASSED_MAX_SECONDS: u64 = 3 * 60 * 60;
 /// Forward at last, however far back it was set before: what waits for a pause is due then, and nothing waits for longer.
 const CLOCK_REST_SECONDS: i64 = 600;
 
@@ -80,6 +87,8 @@ pub struct Report {
     pub sent: usize,
     pub accepted: usize,
     pub events: usize,
+    /// Events that were kept for as long as they had to be.
+    pub forgotten: usize,
     pub quarantined: usize,
     /// Requests that reached a subscriber.
     pub arrivals: usize,
@@ -108,6 +117,7 @@ impl Report {
             "webhooks_sent": self.sent,
             "webhooks_accepted": self.accepted,
             "events": self.events,
+            "forgotten": self.forgotten,
             "quarantined": self.quarantined,
             "requests_at_subscribers": self.arrivals,
             "deliveries_taken": self.taken,
@@ -131,6 +141,7 @@ impl Report {
         self.sent += other.sent;
         self.accepted += other.accepted;
         self.events += other.events;
+        self.forgotten += other.forgotten;
         self.quarantined += other.quarantined;
         self.arrivals += other.arrivals;
         self.taken += other.taken;
@@ -227,6 +238,9 @@ struct Round {
     subscribers: Arc<Vec<Subscriber>>,
     addresses: Arc<watch::Sender<Option<Addresses>>>,
     clock_seconds: i64,
+    /// What is older is forgotten. Time passes only between two gateways then, so that everything is seen before.
+    keep_events: Option<SignedDuration>,
+    memory: Memory,
     /// A sync was made to fail in the life of the gateway that runs.
     had_failed_syncs: bool,
     record: Record,
@@ -247,7 +261,8 @@ impl Round {
             subscribers.push(Subscriber::start(character, chance.number(), &ticks).await);
         }
         let config = directory.join("callfeed.toml");
-        let configuration = configuration(&database, &ground.plugin_cache, &subscribers);
+        let keep_events = chance.permille(FORGETS_PERMILLE).then_some(KEEP);
+        let configuration = configuration(&database, keep_events, &ground.plugin_cache, &subscribers);
         fs::write(&config, &configuration)?;
         let loaded = config::load(&config)?.config;
         let addresses = watch::Sender::new(None);
@@ -275,6 +290,8 @@ impl Round {
             subscribers: Arc::new(subscribers),
             addresses: Arc::new(addresses),
             clock_seconds: 0,
+            keep_events,
+            memory: Memory::default(),
             had_failed_syncs: false,
             record: Record::default(),
             report: Report {
@@ -331,6 +348,11 @@ impl Round {
         let delay = Duration::from_micros(*self.chance.one_of(&[0, 0, 500, 2000, 10_000]));
         self.disk.slow_syncs(delay)?;
         self.had_failed_syncs = false;
+        if self.keep_events.is_some() && self.chance.permille(500) {
+            let passed = self.chance.within(0, PASSED_MAX_SECONDS);
+            self.report.clock_jumps += 1;
+            self.set_clock(self.clock_seconds + passed as i64)?;
+        }
         fs::write(&self.starter.config, &self.configuration)?;
         let mut gateway = self.starter.start(&self.disk)?;
         let end = if self.chance.permille(100) {
@@ -353,7 +375,9 @@ impl Round {
                 let pause = self.chance.within(10, 500);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
                 let fault = *self.chance.one_of(&FAULTS);
-                self.suffer(&gateway, fault).await?;
+                if self.keep_events.is_none() || !matches!(fault, Fault::Clock) {
+                    self.suffer(&gateway, fault).await?;
+                }
             }
             let last = self.chance.within(0, 700);
             tokio::time::sleep(Duration::from_millis(last)).await;
@@ -534,7 +558,12 @@ impl Round {
             store::read(&history, depth).await
         };
         match read.await {
-            Ok(record) => Ok(Some(record)),
+            Ok(mut record) => {
+                let now = callfeed::clock::now() + SignedDuration::from_secs(self.clock_seconds);
+                self.memory
+                    .compare(&mut record, self.keep_events.map(|keep| now - keep));
+                Ok(Some(record))
+            }
             Err(_) if sent.iter().all(|webhook| webhook.accepted.is_none()) => Ok(None),
             Err(error) => {
                 let how = format!("{error:#}");
@@ -585,7 +614,11 @@ impl Round {
         let deadline = Instant::now() + SETTLE_MAX;
         // One that does not settle shows in the record.
         while Instant::now() < deadline {
-            let head = history.counts().await?.events;
+            let newest = Query {
+                limit: 1,
+                ..Query::default()
+            };
+            let head = history.events(newest).await?.first().map_or(0, |event| event.seq);
             let known = history.subscribers().await?;
             if known
                 .iter()
@@ -608,6 +641,7 @@ impl Round {
         report.sent = sent.len();
         report.accepted = sent.iter().filter(|webhook| webhook.accepted.is_some()).count();
         report.events = self.record.events.len();
+        report.forgotten = self.record.forgotten.events.len();
         report.quarantined = self.record.quarantine.len();
         report.replays = self.replays.load(Ordering::Relaxed);
         report.dead = self.record.subscribers.values().map(|it| it.dead.len()).sum();
@@ -655,11 +689,18 @@ async fn operate(
     }
 }
 
-fn configuration(database: &Path, plugin_cache: &Path, subscribers: &[Subscriber]) -> String {
+fn configuration(
+    database: &Path,
+    keep_events: Option<SignedDuration>,
+    plugin_cache: &Path,
+    subscribers: &[Subscriber],
+) -> String {
+    let keep_events = keep_events.map(|keep| format!("keep_events = \"{}m\"\n", keep.as_mins()));
     let mut text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\ngrace = \"5s\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n\n\
-         [store]\nurl = {:?}\n\n[limits]\nplugin_cache = {plugin_cache:?}\nplugin_time = \"1s\"\n",
-        format!("sqlite:{}", database.display())
+         [store]\nurl = {:?}\n{}\n[limits]\nplugin_cache = {plugin_cache:?}\nplugin_time = \"1s\"\n",
+        format!("sqlite:{}", database.display()),
+        keep_events.unwrap_or_default()
     );
     for provider in PROVIDERS {
         let (secret, value) = provider_secret(provider);

@@ -6,14 +6,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
 use callfeed::{
     config,
     store::{DeliveryState, History, Query},
 };
 use rusqlite::Connection;
 
-use crate::model::{Event, Progress, Record};
+use crate::model::{Event, Forgotten, Progress, Quarantined, Record};
 
 /// Rows asked for at once.
 const PAGE: usize = 1000;
@@ -56,6 +55,7 @@ pub async fn read(history: &History, depth: Depth) -> Result<Record> {
             };
             events.push(Event {
                 seq: kept.seq,
+                kept_at: kept.kept_at,
                 id: kept.id.to_string(),
                 kind: kept.kind,
                 subject: kept.subject,
@@ -70,17 +70,22 @@ pub async fn read(history: &History, depth: Depth) -> Result<Record> {
         subscribers: subscribers(history, depth).await?,
         quarantine: quarantine(history).await?,
         events,
+        forgotten: Forgotten::default(),
     })
 }
 
-async fn quarantine(history: &History) -> Result<Vec<(String, Bytes)>> {
+async fn quarantine(history: &History) -> Result<Vec<Quarantined>> {
     let mut found = Vec::new();
     let mut before = None;
     loop {
         let page = history.quarantine(PAGE, before).await?;
         let Some(last) = page.last() else { return Ok(found) };
         before = Some(last.number);
-        found.extend(page.into_iter().map(|it| (it.webhook.route, it.webhook.body)));
+        found.extend(page.into_iter().map(|it| Quarantined {
+            route: it.webhook.route,
+            body: it.webhook.body,
+            received_at: it.webhook.received_at,
+        }));
     }
 }
 
