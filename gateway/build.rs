@@ -1,5 +1,5 @@
 //! Builds the five providers' plugins to WebAssembly components and lists them, with their sample webhooks, for
-//! embedding.
+//! embedding; and lists what `callfeed plugin new` writes.
 //!
 //! `CALLFEED_PLUGINS_DIR` names a folder with `<provider>.wasm` files to embed instead of building them.
 
@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plugins = PROVIDERS.map(|provider| format!("plugins/{provider}"));
     for input in plugins.iter().map(String::as_str).chain([
         "plugins/sdk",
+        "plugins/templates",
         "schemas",
         "Cargo.toml",
         "Cargo.lock",
@@ -48,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     fs::write(out.join("builtin.rs"), list(root, &out)?)?;
+    fs::write(out.join("templates.rs"), templates(root)?)?;
     Ok(())
 }
 
@@ -190,4 +192,45 @@ fn list(root: &Path, components: &Path) -> Result<String, Box<dyn Error>> {
     }
     text.push_str("];\n");
     Ok(text)
+}
+
+/// Source text of the list of a new project's files: the templates, the SDK, the contract and the event's schema, where each
+/// language has them.
+fn templates(root: &Path) -> Result<String, Box<dyn Error>> {
+    const SDK: &str = "rust/vendor/callfeed-plugin";
+    let mut files = Vec::new();
+    files_below(&root.join("plugins/templates"), String::new(), &mut files)?;
+    files_below(&root.join("plugins/sdk/src"), format!("{SDK}/src/"), &mut files)?;
+    files.push((format!("{SDK}/Cargo.toml"), root.join("plugins/sdk/Cargo.toml")));
+    let contract = root.join("schemas/plugin/v1/provider.wit");
+    // The SDK finds both where it finds them in this repository.
+    files.push(("rust/schemas/plugin/v1/provider.wit".to_owned(), contract.clone()));
+    let event = "schemas/event/v1/call-event.schema.json";
+    files.push((format!("rust/{event}"), root.join(event)));
+    for language in ["javascript", "python"] {
+        files.push((format!("{language}/wit/provider.wit"), contract.clone()));
+    }
+    files.sort();
+    let mut text = String::from(
+        "/// Path and content of every file of a new project, below `common` or its language.\n\
+         static TEMPLATES: &[(&str, &str)] = &[\n",
+    );
+    for (name, path) in files {
+        writeln!(text, "    ({name:?}, include_str!({path:?})),")?;
+    }
+    text.push_str("];\n");
+    Ok(text)
+}
+
+/// Every file below a folder, with its path in it after a prefix.
+fn files_below(folder: &Path, prefix: String, found: &mut Vec<(String, PathBuf)>) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        match path.is_dir() {
+            true => files_below(&path, format!("{prefix}{name}/"), found)?,
+            false => found.push((format!("{prefix}{name}"), path.clone())),
+        }
+    }
+    Ok(())
 }

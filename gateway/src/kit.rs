@@ -23,6 +23,7 @@ mod conformance;
 pub mod inspect;
 mod leaves;
 mod mutation;
+pub mod project;
 
 pub use answer::Answer;
 pub use case::{Case, Error, RECEIVED_AT, bless};

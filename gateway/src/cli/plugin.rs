@@ -13,7 +13,9 @@ use super::{Failure, display};
 use crate::{config::Limits, kit::Case, plugin};
 
 mod bench;
+mod build;
 mod inspect;
+mod new;
 mod test;
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +26,10 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a project that builds and passes as it is.
+    New(new::Args),
+    /// Build a project, whatever its language.
+    Build(build::Args),
     /// Run a plugin's cases and every check of the kit: nothing forged, nothing lost, nothing that stops it.
     Test(test::Args),
     /// Print what a plugin is: contract, provider, events, secrets, options, headers, imports, size and load time.
@@ -147,8 +153,8 @@ fn built(project: &Path) -> anyhow::Result<PathBuf> {
     match files.into_iter().max() {
         Some((_, path)) => Ok(path),
         None => bail!(
-            "there is no built plugin in {}: looked for *.wasm in it and in its {}; a Rust plugin is built by `cargo build \
-             --release --target wasm32-wasip2`",
+            "there is no built plugin in {}: looked for *.wasm in it and in its {}; `callfeed plugin build` \
+             makes it",
             display(project),
             FOLDERS[1..].join(", ")
         ),
@@ -157,6 +163,8 @@ fn built(project: &Path) -> anyhow::Result<PathBuf> {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     match args.command {
+        Command::New(args) => new::run(&args),
+        Command::Build(args) => build::run(&args),
         Command::Test(args) => test::run(args).await,
         Command::Inspect(args) => inspect::run(args).await,
         Command::Bench(args) => bench::run(args).await,

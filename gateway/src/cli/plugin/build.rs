@@ -1,0 +1,40 @@
+//! `callfeed plugin build`.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::mebibytes;
+use crate::{
+    cli::{Failure, display, say, say_error},
+    kit::project,
+};
+
+/// Builds a project in Rust (Cargo.toml), JavaScript (package.json) or Python (pyproject.toml) with the tools of its
+/// language, and puts the component into its folder. What is missing on this machine is named, with the command that
+/// installs it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The project's folder.
+    #[arg(value_name = "DIR", default_value = ".")]
+    directory: PathBuf,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let built = project::build(&args.directory, &mut |step| say_error(&format!("  {}", step.command)))?;
+    let shown = display(&args.directory.join(format!("{}.wasm", built.name)));
+    if args.json {
+        say(
+            &json!({ "name": built.name, "language": built.language.as_str(), "file": shown, "bytes": built.bytes })
+                .to_string(),
+        );
+        return Ok(());
+    }
+    let bytes = usize::try_from(built.bytes).unwrap_or(usize::MAX);
+    say(&format!("{shown}: {}. Next:\n", mebibytes(bytes)));
+    say(&format!("  callfeed plugin test {}", display(&args.directory)));
+    Ok(())
+}
