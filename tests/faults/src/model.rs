@@ -76,7 +76,8 @@ impl Forgotten {
 #[derive(Debug, Default)]
 pub struct Memory {
     before: Option<Timestamp>,
-    events: BTreeMap<String, Event>,
+    /// One that comes again once it is forgotten is kept again, at another place.
+    events: BTreeMap<(u64, String), Event>,
     quarantine: HashSet<Quarantined>,
 }
 
@@ -90,13 +91,15 @@ impl Memory {
             before: self.before,
             ..Forgotten::default()
         };
-        let kept: HashSet<&str> = record.events.iter().map(|event| event.id.as_str()).collect();
-        let gone = self.events.values().filter(|event| !kept.contains(event.id.as_str()));
+        let place = |event: &Event| (event.seq, event.id.clone());
+        let kept: HashSet<(u64, String)> = record.events.iter().map(place).collect();
+        let gone = self.events.iter().filter(|(place, _)| !kept.contains(*place));
+        let gone = gone.map(|(_, event)| event);
         forgotten.events = gone.filter(|event| forgotten.may(event.kept_at)).cloned().collect();
         let in_quarantine: HashSet<&Quarantined> = record.quarantine.iter().collect();
         let gone = self.quarantine.iter().filter(|it| !in_quarantine.contains(it));
         forgotten.quarantine = gone.filter(|it| forgotten.may(it.received_at)).cloned().collect();
-        let events = record.events.iter().map(|event| (event.id.clone(), event.clone()));
+        let events = record.events.iter().map(|event| (place(event), event.clone()));
         self.events.extend(events);
         self.quarantine.extend(record.quarantine.iter().cloned());
         record.forgotten = forgotten;
@@ -411,7 +414,10 @@ fn check_cursor(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violat
 fn check_deliveries(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violation>) {
     let name = subscriber.name;
     let events = record.events.iter().chain(&record.forgotten.events);
-    let feed: HashMap<&str, &Event> = events.map(|event| (event.id.as_str(), event)).collect();
+    let mut feed: HashMap<&str, Vec<&Event>> = HashMap::new();
+    for event in events {
+        feed.entry(event.id.as_str()).or_default().push(event);
+    }
     for arrival in &subscriber.arrivals {
         if !arrival.verified {
             found.push(Violation::Unverified {
@@ -419,16 +425,16 @@ fn check_deliveries(record: &Record, subscriber: &Subscriber, found: &mut Vec<Vi
                 id: arrival.id.clone(),
             });
         }
-        match feed.get(arrival.id.as_str()) {
-            None => found.push(Violation::Phantom {
+        match feed.get(arrival.id.as_str()).map(Vec::as_slice) {
+            None | Some([]) => found.push(Violation::Phantom {
                 subscriber: name,
                 id: arrival.id.clone(),
             }),
-            Some(event) if event.json != arrival.body => found.push(Violation::Altered {
+            Some(all @ [event, ..]) if all.iter().all(|it| it.json != arrival.body) => found.push(Violation::Altered {
                 subscriber: name,
                 seq: event.seq,
             }),
-            Some(event) if !subscriber.wants(event) => found.push(Violation::Unwanted {
+            Some([event, ..]) if !subscriber.wants(event) => found.push(Violation::Unwanted {
                 subscriber: name,
                 seq: event.seq,
             }),
@@ -501,8 +507,10 @@ fn check_order(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violati
     arrived.values_mut().for_each(|times| times.sort_unstable());
     // When the subject's events so far were all closed, and the one that was closed last.
     let mut closed: HashMap<&str, (Tick, u64)> = HashMap::new();
-    let one_by_one = &subscriber.replays.one_by_one;
-    let in_order = |event: &&Event| subscriber.wants(event) && !one_by_one.contains(&event.id);
+    let mut out_of_order = subscriber.replays.one_by_one.clone();
+    // What is kept again came before, too.
+    out_of_order.extend(record.forgotten.events.iter().map(|event| event.id.clone()));
+    let in_order = |event: &&Event| subscriber.wants(event) && !out_of_order.contains(&event.id);
     for event in record.events.iter().filter(in_order) {
         let (id, subject) = (event.id.as_str(), event.subject.as_str());
         let times = arrived.get(id).map_or(&[][..], Vec::as_slice);
@@ -994,5 +1002,21 @@ mod tests {
             attempts: vec![1],
         };
         assert_eq!(given_up(1).finally(), [too_soon]);
+    }
+
+    #[test]
+    fn what_comes_again_after_it_was_forgotten_is_kept_again() {
+        let again = world().with(|it| {
+            let mut memory = Memory::default();
+            memory.compare(&mut it.record, None);
+            it.record.events.remove(0);
+            it.record.events.push(event(3, "a", "first"));
+            memory.compare(&mut it.record, Some(at(2)));
+            let arrived = arrival(9, &it.record.events[1].clone(), Some(10));
+            it.arrivals().push(arrived);
+            it.progress().cursor = 3;
+            it.progress().delivered.insert(3);
+        });
+        assert_eq!(again.finally(), []);
     }
 }
