@@ -8,7 +8,7 @@
 
 mod glued;
 pub(crate) mod php;
-pub(crate) mod tree;
+pub mod tree;
 
 use glued::Glue;
 use php::Json;
@@ -16,7 +16,7 @@ use tree::{Member, Tree};
 
 /// One reading of the vendor's recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recipe {
+pub enum Recipe {
     FormFlat,
     FormTopJson,
     FormRecursive,
@@ -34,7 +34,7 @@ pub(crate) enum Recipe {
 
 /// A message without its URL.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Message {
+pub enum Message {
     /// The URL, then this text.
     UrlThen(String),
     /// The URL, then the body as received.
@@ -44,7 +44,7 @@ pub(crate) enum Message {
 }
 
 impl Recipe {
-    pub(crate) const ALL: [Recipe; 13] = [
+    pub const ALL: [Recipe; 13] = [
         Recipe::FormFlat,
         Recipe::FormTopJson,
         Recipe::FormRecursive,
@@ -61,7 +61,7 @@ impl Recipe {
     ];
 
     /// The name an operator pins and a log shows.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Recipe::FormFlat => "form-flat",
             Recipe::FormTopJson => "form-top-json",
@@ -79,22 +79,22 @@ impl Recipe {
         }
     }
 
-    pub(crate) fn named(name: &str) -> Option<Recipe> {
+    pub fn named(name: &str) -> Option<Recipe> {
         Recipe::ALL.into_iter().find(|recipe| recipe.name() == name)
     }
 
     /// Whether another body would have another message. Where not, one captured signature fits any content.
-    pub(crate) fn binds_body(self) -> bool {
+    pub fn binds_body(self) -> bool {
         !matches!(self, Recipe::ArrayLiteral | Recipe::UrlOnly)
     }
 
     /// Whether the message is the body itself, so that it cannot mean anything else either.
-    pub(crate) fn is_verbatim(self) -> bool {
+    pub fn is_verbatim(self) -> bool {
         matches!(self, Recipe::UrlRaw | Recipe::Raw)
     }
 
     /// What the variables can begin with in a message of theirs.
-    pub(crate) fn openings(self) -> &'static [&'static str] {
+    pub fn openings(self) -> &'static [&'static str] {
         match self {
             // `data` and its first key, joined.
             Recipe::FormRecursive | Recipe::JsonRecursive | Recipe::JsonRecursiveUnindexed => {
@@ -132,7 +132,7 @@ impl Recipe {
     }
 
     /// The message this reading gives for a request; `None` where it does not apply.
-    pub(crate) fn message(self, variables: &Variables<'_>) -> Option<Message> {
+    pub fn message(self, variables: &Variables<'_>) -> Option<Message> {
         let text = match (self, variables) {
             (Recipe::UrlRaw, _) => return Some(Message::UrlThenBody),
             (Recipe::Raw, _) => return Some(Message::Body),
@@ -219,11 +219,11 @@ impl Recipe {
 
 /// The POST variables of a request.
 #[derive(Debug)]
-pub(crate) enum Variables<'a> {
+pub enum Variables<'a> {
     Form {
         /// As sent, decoded.
         flat: Vec<(&'a str, &'a str)>,
-        /// What PHP makes of the brackets in the names, unless it would drop some.
+        /// What PHP makes of the brackets in the names, unless some variable would be dropped or replaced.
         nested: Option<Vec<(String, Tree)>>,
     },
     Json(Vec<Member<'a>>),
@@ -232,19 +232,19 @@ pub(crate) enum Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    pub(crate) fn of_form(flat: Vec<(&'a str, &'a str)>) -> Self {
+    pub fn of_form(flat: Vec<(&'a str, &'a str)>) -> Self {
         let nested = php::nest(flat.iter().copied());
         Variables::Form { flat, nested }
     }
 
-    pub(crate) fn of_json(body: &'a str) -> Self {
+    pub fn of_json(body: &'a str) -> Self {
         tree::members(body).map_or(Variables::Unreadable, Variables::Json)
     }
 
     /// Key and value are joined without a separator, so another body can have the same message. This holds a matched
     /// request to the only shapes known, in which the message can be taken apart in one way. Of any other no event is
     /// made.
-    pub(crate) fn check_shape(&self, recipe: Recipe) -> Result<(), String> {
+    pub fn check_shape(&self, recipe: Recipe) -> Result<(), String> {
         match self {
             // The message is the document itself. A form is none: the header that calls the body one is not signed.
             Variables::Json(_) | Variables::Unreadable if recipe.is_verbatim() => Ok(()),
@@ -264,7 +264,7 @@ impl<'a> Variables<'a> {
                 glued::check(&variables, glue)
             }
             Variables::Form { nested: None, .. } | Variables::Unreadable => {
-                Err("the body is neither a form nor a JSON object with every key once".to_owned())
+                Err("the body is neither a form nor a JSON object with every name once".to_owned())
             }
         }
     }
@@ -307,20 +307,6 @@ fn check_form(flat: &[(&str, &str)], nested: &[(String, Tree)]) -> Result<(), St
     if flat.iter().any(|(name, _)| !is_canonical(name)) {
         return Err("a form variable has a name that PHP would change".to_owned());
     }
-    let mut names: Vec<&str> = flat.iter().map(|(name, _)| *name).collect();
-    names.sort_unstable();
-    if names
-        .windows(2)
-        .any(|pair| pair[0] == pair[1] && !pair[0].ends_with("[]"))
-    {
-        return Err("a form variable occurs twice".to_owned());
-    }
-    for root in roots {
-        let of_root = names.iter().filter(|name| name.split('[').next() == Some(root));
-        if names.contains(root) && of_root.count() > 1 {
-            return Err("a form variable is a text and nested at once".to_owned());
-        }
-    }
     for (name, value) in flat {
         if value.starts_with('[') {
             return Err("a form value could go on with its variable's name".to_owned());
@@ -332,7 +318,7 @@ fn check_form(flat: &[(&str, &str)], nested: &[(String, Tree)]) -> Result<(), St
             return Err("the event's name contains that of its variable".to_owned());
         }
     }
-    if roots.contains(&"event") && !names.contains(&"event") {
+    if roots.contains(&"event") && !flat.iter().any(|(name, _)| *name == "event") {
         return Err("event is not a string".to_owned());
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! Facts from the vendor's page on webhooks at <https://support.magnetis.fr> (August 2022 and later) and its older text,
 //! whose form-encoded webhooks may still be in use.
 
-mod canonical;
+pub mod canonical;
 mod map;
 mod time;
 mod verify;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use time::{ZONE_DEFAULT, Zone};
 
-struct Magnetis;
+pub struct Magnetis;
 
 /// The route's options, as [`options_schema`] has them.
 #[derive(Debug, Deserialize)]

@@ -86,7 +86,10 @@ pub(crate) fn map(request: &Request) -> Result<Outcome, Rejection> {
         }
     };
     unified.attribution = attribution(data);
-    body.take_str("event");
+    // Beside the older variable it names nothing.
+    if root != LEGACY {
+        body.take_str("event");
+    }
 
     if let (Some(at), false) = (&occurred_at, resource.is_test()) {
         watch_zone(&time_zone, request.received_at_ms, at);

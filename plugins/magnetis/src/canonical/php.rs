@@ -139,7 +139,7 @@ fn number(value: f64, digits: Digits, exponent: char) -> String {
 }
 
 /// The array PHP makes of form variables: `a[b][]=c` (`php_register_variable_ex` of main/php_variables.c). `None` where PHP
-/// would drop some of them.
+/// would drop some of them, or put one in the place of another.
 pub(crate) fn nest<'a>(variables: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> Option<Vec<(String, Tree)>> {
     if variables.len() > VARIABLES_MAX {
         return None;
@@ -147,7 +147,9 @@ pub(crate) fn nest<'a>(variables: impl ExactSizeIterator<Item = (&'a str, &'a st
     let mut root = Array::default();
     for (name, value) in variables {
         let (first, rest) = split(name)?;
-        root.put(&first, &rest, value);
+        if !root.put(&first, &rest, value) {
+            return None;
+        }
     }
     Some(root.into_entries())
 }
@@ -194,7 +196,8 @@ enum Slot {
 }
 
 impl Array {
-    fn put(&mut self, key: &str, rest: &[&str], value: &str) {
+    /// Whether the value has a place of its own, and not that of an earlier one.
+    fn put(&mut self, key: &str, rest: &[&str], value: &str) -> bool {
         let key = if key.is_empty() {
             self.next_index.to_string()
         } else {
@@ -203,24 +206,19 @@ impl Array {
         if let Some(index) = integer_key(&key) {
             self.next_index = self.next_index.max(index.saturating_add(1));
         }
-        let at = self
-            .entries
-            .iter()
-            .position(|(known, _)| *known == key)
-            .unwrap_or_else(|| {
-                self.entries.push((key, Slot::Text(String::new())));
-                self.entries.len() - 1
-            });
-        let slot = &mut self.entries[at].1;
-        match rest.split_first() {
-            None => *slot = Slot::Text(value.to_owned()),
-            Some((next, rest)) => {
-                if let Slot::Text(_) = slot {
-                    *slot = Slot::Nested(Array::default());
-                }
-                if let Slot::Nested(array) = slot {
-                    array.put(next, rest, value);
-                }
+        let known = self.entries.iter_mut().find(|(known, _)| *known == key);
+        match (known, rest.split_first()) {
+            (Some((_, Slot::Nested(array))), Some((next, rest))) => array.put(next, rest, value),
+            (Some(_), _) => false,
+            (None, None) => {
+                self.entries.push((key, Slot::Text(value.to_owned())));
+                true
+            }
+            (None, Some((next, rest))) => {
+                let mut array = Array::default();
+                array.put(next, rest, value);
+                self.entries.push((key, Slot::Nested(array)));
+                true
             }
         }
     }
@@ -276,13 +274,20 @@ mod tests {
         nested(&[("a[]", "x"), ("a[]", "y")], r#"{"a":["x","y"]}"#);
         nested(&[("a[0][k]", "x"), ("a[1][k]", "y")], r#"{"a":[{"k":"x"},{"k":"y"}]}"#);
         nested(&[("a[1]", "x"), ("a[]", "y")], r#"{"a":{"1":"x","2":"y"}}"#);
-        nested(&[("a[b]", "x"), ("a", "y")], r#"{"a":"y"}"#);
-        nested(&[("a", "x"), ("a[b]", "y")], r#"{"a":{"b":"y"}}"#);
         nested(
             &[("a.b c", "x"), ("a[b", "y"), ("d[e]f", "z")],
             r#"{"a_b_c":"x","a_b":"y","d":{"e":"z"}}"#,
         );
         assert!(nest([("", "x")].into_iter()).is_none());
+        for both in [
+            ["a[b]", "a"],
+            ["a", "a[b]"],
+            ["a[b]", "a[b]"],
+            ["a[b][c]", "a[b]"],
+            ["a[]", "a[0]"],
+        ] {
+            assert!(nest(both.map(|name| (name, "x")).into_iter()).is_none(), "{both:?}");
+        }
         let deep = format!("a{}", "[b]".repeat(65));
         assert!(nest([(deep.as_str(), "x")].into_iter()).is_none());
     }

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::value::RawValue;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Tree {
+pub enum Tree {
     Null,
     Bool(bool),
     Integer(i64),
@@ -18,21 +18,21 @@ pub(crate) enum Tree {
 
 impl Tree {
     /// Refuses a document in which an object has the same key twice: what it says would depend on the reader.
-    pub(crate) fn from_json(text: &str) -> Result<Tree, serde_json::Error> {
+    pub fn from_json(text: &str) -> Result<Tree, serde_json::Error> {
         serde_json::from_str(text)
     }
 
-    pub(crate) fn is_nested(&self) -> bool {
+    pub fn is_nested(&self) -> bool {
         matches!(self, Tree::List(_) | Tree::Object(_))
     }
 }
 
 /// A top-level member of a JSON body, with the bytes its value had there.
 #[derive(Debug)]
-pub(crate) struct Member<'a> {
-    pub(crate) key: String,
-    pub(crate) value: Tree,
-    pub(crate) text: &'a str,
+pub struct Member<'a> {
+    pub key: String,
+    pub value: Tree,
+    pub text: &'a str,
 }
 
 /// The top-level members of a JSON object, in the order sent.
