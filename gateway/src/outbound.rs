@@ -32,7 +32,7 @@ pub mod dispatch;
 mod follow;
 mod metrics;
 mod operate;
-mod privacy;
+pub mod privacy;
 mod rate;
 pub mod schedule;
 pub mod sign;

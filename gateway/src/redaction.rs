@@ -298,4 +298,45 @@ mod tests {
         assert_eq!(redaction.strike_out_of_target("/a+b/%zz%2"), "/•••/%zz%2");
         assert_eq!(redaction.strike_out_of_target("/hook?key=a%20b"), "/hook?key=a%20b");
     }
+
+    #[test]
+    fn nothing_is_left_however_texts_and_secrets_overlap() {
+        // xorshift64*: the same texts on every run, of few letters so that many overlap.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut word = |letters: &[&str], length_max: u64| -> String {
+            let mut below = |bound: u64| {
+                state ^= state >> 12;
+                state ^= state << 25;
+                state ^= state >> 27;
+                (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+            };
+            (0..=below(length_max))
+                .map(|_| letters[below(letters.len() as u64) as usize])
+                .collect()
+        };
+        for _ in 0..20_000 {
+            let secrets: Vec<String> = (0..3).map(|_| word(&["a", "b", "é", " "], 4)).collect();
+            let redaction = Redaction::new(secrets.clone());
+            let is_told = |text: &str| secrets.iter().any(|secret| text.contains(secret.as_str()));
+
+            let text = word(&["a", "b", "é", " ", "c"], 16);
+            assert!(!is_told(&redaction.strike_out(&text)), "{secrets:?} in {text}");
+            for bytes_max in 0..text.len() {
+                let beginning = redaction.beginning(&text, bytes_max);
+                assert!(
+                    beginning.len() <= bytes_max && !is_told(&beginning),
+                    "{secrets:?} in {text}"
+                );
+            }
+
+            let target = word(&["a", "b", "%61", "%C3%A9", "é", "+", "%20", "%", "%6", "c"], 16);
+            let told = redaction.strike_out_of_target(&target).into_owned();
+            let query = format!("q={told}");
+            let decoded = form_urlencoded::parse(query.as_bytes()).map(|(_, value)| value.into_owned());
+            assert!(
+                !decoded.into_iter().any(|text| is_told(&text)),
+                "{secrets:?} in {target}"
+            );
+        }
+    }
 }

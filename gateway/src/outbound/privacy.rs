@@ -27,13 +27,13 @@ enum Fate {
 
 /// One subscriber's rules, ready to be applied.
 #[derive(Debug, Clone)]
-pub(super) struct Censor {
+pub struct Censor {
     /// `None` when it gets everything.
     event: Option<Fate>,
 }
 
 impl Censor {
-    pub(super) fn new(privacy: &Privacy) -> Self {
+    pub fn new(privacy: &Privacy) -> Self {
         let mut data = BTreeMap::new();
         let dropped = privacy.drop.iter().map(|path| (path, Fate::Drop));
         let masked = privacy.mask.iter().map(|path| (path, Fate::Mask));
@@ -53,7 +53,7 @@ impl Censor {
     }
 
     /// The event as this subscriber gets it.
-    pub(super) fn apply(&self, json: &Bytes) -> Bytes {
+    pub fn apply(&self, json: &Bytes) -> Bytes {
         let Some(fate) = &self.event else { return json.clone() };
         let raw = serde_json::from_slice(json).expect("an event is JSON");
         let mut written = Vec::with_capacity(json.len());
@@ -141,7 +141,10 @@ fn write_string(text: &str, written: &mut Vec<u8>) {
 fn masked(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let shown_first = match text.strip_prefix('+') {
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => 1 + country_code_digits(digits),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'*') => {
+            let told = digits.split('*').next().unwrap_or_default();
+            1 + country_code_digits(told)
+        }
         _ => 0,
     };
     let hidden = characters.len().saturating_sub(shown_first);
@@ -258,6 +261,9 @@ mod tests {
             ("+33123456789", "+33*******89"),
             ("+353861234567", "+353*******67"),
             ("+7495", "+7***"),
+            // A provider may have masked it.
+            ("+33*******89", "+33*******89"),
+            ("+4*1234567", "+4******67"),
             ("0123456789", "********89"),
             ("anonymous", "*******us"),
             ("1234", "****"),
