@@ -12,6 +12,9 @@ use crate::{
     time::Time,
 };
 
+/// The last moment that the gateway can write down: 9999-12-30T22:00:00.999Z.
+pub(crate) const AT_MS_MAX: u64 = 253_402_207_200_999;
+
 impl Rejection {
     /// It cannot be shown that the provider sent this. `code` is short and stable: `signature-missing`.
     pub fn unauthenticated(code: &str) -> Self {
@@ -135,10 +138,11 @@ impl Event {
         Ok(Self::new(kind::PROVIDER_OTHER, id, subject))
     }
 
-    /// When it happened, milliseconds since the Unix epoch. A time before 1970 counts as unknown.
+    /// When it happened, milliseconds since the Unix epoch. A time before 1970 counts as unknown, and so does one in the
+    /// last two days of 9999, where clocks end: that is how some senders write `never`.
     #[must_use]
     pub fn at_ms(mut self, ms: i64) -> Self {
-        self.occurred_at_ms = u64::try_from(ms).ok();
+        self.occurred_at_ms = u64::try_from(ms).ok().filter(|ms| *ms <= AT_MS_MAX);
         self
     }
 

@@ -13,7 +13,7 @@ mod cases;
 pub(crate) mod crypto;
 pub(crate) mod environment;
 #[cfg(feature = "testing")]
-pub use cases::{cases, substitutions};
+pub use cases::{Demands, cases, substitutions};
 
 /// When a [`TestHost::request`] was received: 2026-06-01T12:00:00Z, in milliseconds since the Unix epoch.
 pub const RECEIVED_AT_MS: u64 = 1_780_315_200_000;

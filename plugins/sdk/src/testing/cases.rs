@@ -8,7 +8,7 @@
 //! ```
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use super::{Evidence, RECEIVED_AT_MS, TestHost, with_host};
 use crate::{
     Accepted, Body, Descriptor, Event, Field, Outcome, Provider, Rejection, RejectionKind, Request, Response, Verdict,
-    encoding, time,
+    answer::AT_MS_MAX, encoding, time,
 };
 
 /// What the gateway writes where a token stood in a body, and the length from which it does.
@@ -65,24 +65,25 @@ const TOKEN_BYTES_MIN: usize = 8;
 /// When a case fails, after all have run; and when a file cannot be read.
 pub fn cases<P: Provider>(dir: impl AsRef<Path>) {
     let dir = dir.as_ref();
-    let descriptor = P::describe();
-    let schema: Value = serde_json::from_str(include_str!("../../../../schemas/event/v1/call-event.schema.json"))
-        .expect("the event schema is JSON");
-    let schema = jsonschema::validator_for(&schema).expect("the event schema is a schema");
+    let demands = Demands::of::<P>();
+    let descriptor = &demands.descriptor;
     let bless = std::env::var_os("BLESS").is_some_and(|value| value == "1");
 
     let mut failures = String::new();
     let mut count = 0;
     for case in directories(dir) {
         count += 1;
-        let route = Route::read(&descriptor, &[dir.join("route.toml"), case.join("route.toml")]);
+        let route = Route::read(descriptor, &[dir.join("route.toml"), case.join("route.toml")]);
         let text = fs::read(case.join("request.http")).expect("a case has a request");
-        let request = route.request(&descriptor, &text);
-        let answer = route.answer::<P>(&descriptor, &request);
+        let request = route.request(descriptor, &text);
+        let answer = route.answer::<P>(descriptor, &request);
 
         let expected_path = case.join("expected.json");
         let rendered = serde_json::to_string_pretty(&answer.json()).expect("a value is JSON") + "\n";
-        let mut problems = answer.problems(&descriptor, &schema, &route.as_mapped(&descriptor, &request));
+        let mut problems = match &answer {
+            Answer::Accepted { events, .. } => demands.unmet(&route.as_mapped(descriptor, &request), events),
+            Answer::Other(_) => Vec::new(),
+        };
         if bless {
             fs::write(&expected_path, &rendered).expect("the expected file can be written");
         } else {
@@ -114,12 +115,10 @@ pub fn cases<P: Provider>(dir: impl AsRef<Path>) {
 /// When a mapping fails that way, and when a file cannot be read.
 pub fn substitutions<P: Provider>(dir: impl AsRef<Path>) {
     let dir = dir.as_ref();
-    let descriptor = P::describe();
-    let schema: Value = serde_json::from_str(include_str!("../../../../schemas/event/v1/call-event.schema.json"))
-        .expect("the event schema is JSON");
-    let schema = jsonschema::validator_for(&schema).expect("the event schema is a schema");
+    let demands = Demands::of::<P>();
+    let descriptor = &demands.descriptor;
     let odd = json!([
-        null, true, false, "", "x", "0", " 7 ", "2023-02-30", -1, 0, 7, 1.5, 1e300, 18446744073709551615u64, [], {}, [null],
+        null, true, false, "", "x", "0", " 7 ", "2023-02-30", "9999-12-31T23:59:59Z", -1, 0, 7, 1.5, 1e300, 18446744073709551615u64, [], {}, [null],
         ["x"], [[]], [{}], {"": ""}, {"id": {}}
     ]);
     let odd = odd.as_array().expect("it is written as one");
@@ -130,9 +129,9 @@ pub fn substitutions<P: Provider>(dir: impl AsRef<Path>) {
         if name.starts_with("oddity-") {
             continue;
         }
-        let route = Route::read(&descriptor, &[dir.join("route.toml"), case.join("route.toml")]);
+        let route = Route::read(descriptor, &[dir.join("route.toml"), case.join("route.toml")]);
         let text = fs::read(case.join("request.http")).expect("a case has a request");
-        let mut request = route.as_mapped(&descriptor, &route.request(&descriptor, &text));
+        let mut request = route.as_mapped(descriptor, &route.request(descriptor, &text));
         let Ok(sample) = serde_json::from_slice::<Value>(request.bytes()) else {
             continue;
         };
@@ -160,13 +159,7 @@ pub fn substitutions<P: Provider>(dir: impl AsRef<Path>) {
                 request.body = Body::Text(body.to_string());
                 match map(&request) {
                     Outcome::Accepted(Accepted { events, ack: _ }) => {
-                        let form = String::new();
-                        let answer = Answer::Accepted {
-                            form,
-                            events,
-                            ack: None,
-                        };
-                        let problems = answer.problems(&descriptor, &schema, &request);
+                        let problems = demands.unmet(&request, &events);
                         assert!(problems.is_empty(), "{name} with {value:?} at {place}: {problems:#?}");
                     }
                     Outcome::Reject(rejection) => {
@@ -336,17 +329,13 @@ impl Route {
         let is_form = headers.iter().any(|header| {
             header.name == "content-type" && header.value.starts_with("application/x-www-form-urlencoded")
         });
-        let form = if is_form {
-            decode_pairs(&String::from_utf8_lossy(body))
-        } else {
-            Vec::new()
-        };
+        let form = if is_form { pairs(body) } else { Vec::new() };
         let wanted = self.headers(descriptor);
         Request {
             method: method.to_owned(),
             urls: vec![format!("{}{target}", self.public_url)],
             path: rest.trim_start_matches('/').to_owned(),
-            query: decode_pairs(query),
+            query: pairs(query.as_bytes()),
             headers: headers
                 .into_iter()
                 .filter(|header| wanted.contains(&header.name))
@@ -394,7 +383,7 @@ impl Route {
                 *text = text.replace(token, STRUCK_OUT);
             }
             if !request.form.is_empty() {
-                request.form = decode_pairs(text);
+                request.form = pairs(text.as_bytes());
             }
         }
         request
@@ -496,30 +485,59 @@ impl Answer {
             }
         }
     }
+}
 
-    fn problems(&self, descriptor: &Descriptor, schema: &jsonschema::Validator, request: &Request) -> Vec<String> {
-        let Self::Accepted { events, .. } = self else {
-            return Vec::new();
-        };
+/// What the gateway and the reader of an event may expect of it, whatever the webhook was.
+#[derive(Debug)]
+pub struct Demands {
+    descriptor: Descriptor,
+    schema: jsonschema::Validator,
+}
+
+impl Demands {
+    /// Those on a plugin's events.
+    ///
+    /// # Panics
+    ///
+    /// Never; the unified schema is part of this crate.
+    pub fn of<P: Provider>() -> Self {
+        let schema: Value = serde_json::from_str(include_str!("../../../../schemas/event/v1/call-event.schema.json"))
+            .expect("the event schema is JSON");
+        Self {
+            descriptor: P::describe(),
+            schema: jsonschema::validator_for(&schema).expect("the event schema is a schema"),
+        }
+    }
+
+    /// What is wrong with the events that a webhook was accepted as: there is none, one's kind is not declared, its data is
+    /// not valid under the unified schema, or a scalar of the body is not found again.
+    ///
+    /// # Panics
+    ///
+    /// When an event's data is not JSON.
+    pub fn unmet(&self, request: &Request, events: &[Event]) -> Vec<String> {
         let mut problems = Vec::new();
         if events.is_empty() {
             problems.push("accepted without an event".to_owned());
         }
         for event in events {
-            if !descriptor.events.iter().any(|spec| spec.unified == event.kind) {
+            if !self.descriptor.events.iter().any(|spec| spec.unified == event.kind) {
                 problems.push(format!("`{}` is not declared", event.kind));
             }
             if event.id.is_empty() || event.subject.is_empty() {
                 problems.push("an event without id or subject".to_owned());
             }
+            if event.occurred_at_ms.is_some_and(|ms| ms > AT_MS_MAX) {
+                problems.push("it happened later than the gateway can say".to_owned());
+            }
             let mut whole = data(event);
-            whole["provider"] = descriptor.provider.clone().into();
+            whole["provider"] = self.descriptor.provider.clone().into();
             whole["test"] = event.test.into();
             if event.occurred_at_ms.is_none() {
                 whole["time_is_received"] = true.into();
             }
             problems.extend(
-                schema
+                self.schema
                     .iter_errors(&whole)
                     .map(|error| format!("{}: {error}", error.instance_path())),
             );
@@ -580,7 +598,10 @@ fn lost(request: &Request, events: &[Event]) -> Vec<String> {
     } else {
         for field in &request.form {
             match serde_json::from_str(&field.value) {
-                Ok(value @ (Value::Object(_) | Value::Array(_))) => leaves(&value, &mut |leaf| sent.push(leaf.clone())),
+                // It may also have been taken as the text it is.
+                Ok(value @ (Value::Object(_) | Value::Array(_))) if !found.contains(&field.value.clone().into()) => {
+                    leaves(&value, &mut |leaf| sent.push(leaf.clone()));
+                }
                 _ => sent.push(field.value.clone().into()),
             }
         }
@@ -625,18 +646,24 @@ fn same(left: &Value, right: &Value) -> bool {
 
 /// Whether a text is these turns in this order, with nothing but blank space and labels (`Agent: `) between.
 fn consists_of(text: &str, turns: &[String]) -> bool {
-    let mut rest = text;
+    // Every place where what was found so far may end: a short turn can be found in a label, too.
+    let mut ends = BTreeSet::from([0]);
     for turn in turns {
-        let Some((before, after)) = rest.split_once(turn.as_str()) else {
-            return false;
+        let after = |from: &usize| {
+            let from = *from;
+            places(&text[from..], turn).map(move |at| from + at + turn.len())
         };
-        let label = before.trim();
-        if !(label.is_empty() || label.ends_with(':') && label.len() <= 20) {
-            return false;
-        }
-        rest = after;
+        ends = ends.iter().flat_map(after).collect();
     }
-    !turns.is_empty() && rest.trim().is_empty()
+    !turns.is_empty() && ends.iter().any(|end| text[*end..].trim().is_empty())
+}
+
+/// Where a turn stands in a text with at most a label before it.
+fn places<'t>(text: &'t str, turn: &'t str) -> impl Iterator<Item = usize> + 't {
+    let before = |at: usize| text[..at].trim();
+    let all = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    all.take_while(move |at| before(*at).len() <= 20)
+        .filter(move |at| text[*at..].starts_with(turn) && (before(*at).is_empty() || before(*at).ends_with(':')))
 }
 
 /// The bytes of a secret's value, in an encoding of [`SecretSpec`](crate::SecretSpec).
@@ -666,29 +693,10 @@ fn split_head(file: &[u8]) -> (&str, &[u8]) {
 }
 
 /// The pairs of a query string or a form body, decoded.
-fn decode_pairs(text: &str) -> Vec<Field> {
-    let pairs = text.split('&').filter(|pair| !pair.is_empty());
-    let decoded = pairs.map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        TestHost::field(&decode(name), &decode(value))
-    });
-    decoded.collect()
-}
-
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = after.get(..2).filter(|_| *first == b'%');
-        let escaped = escaped.and_then(|digits| encoding::hex(std::str::from_utf8(digits).ok()?));
-        rest = if escaped.is_some() { &after[2..] } else { after };
-        bytes.push(match escaped {
-            Some(byte) => byte[0],
-            None if *first == b'+' => b' ',
-            None => *first,
-        });
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+fn pairs(text: &[u8]) -> Vec<Field> {
+    form_urlencoded::parse(text)
+        .map(|(name, value)| TestHost::field(&name, &value))
+        .collect()
 }
 
 /// The lines that differ, `-` expected and `+` answered.
@@ -733,6 +741,15 @@ mod tests {
     }
 
     #[test]
+    fn turns_are_found_behind_their_labels() {
+        let found =
+            |text, turns: &[&str]| consists_of(text, &turns.iter().map(|&turn| turn.into()).collect::<Vec<_>>());
+        assert!(found("Agent: t\n\nCaller: a:", &["t", "a:"]));
+        assert!(found("\n\nAgent:  ", &["", " "]));
+        assert!(!found("Agent: t\n\nCaller: a", &["t"]) && !found("Agent: t", &[]) && !found("no label t", &["t"]));
+    }
+
+    #[test]
     fn only_a_flag_of_the_body_is_told_by_the_event() {
         let event = Event::new("call.completed", "1", "1");
         let event = |test| Event {
@@ -761,16 +778,6 @@ mod tests {
         let covered = |place| essential.iter().any(|essential| is_at_or_above(place, essential));
         assert!(covered("/data") && covered("/data/id") && covered("/event"));
         assert!(!covered("/data/steps/0/name") && !covered("/data/i") && !covered("/data/seconds"));
-    }
-
-    #[test]
-    fn forms_are_decoded() {
-        let fields = decode_pairs("a%5Bb%5D=1+2%2b&c&d=%zz%C3%A9&");
-        let pairs: Vec<_> = fields
-            .iter()
-            .map(|field| (field.name.as_str(), field.value.as_str()))
-            .collect();
-        assert_eq!(pairs, [("a[b]", "1 2+"), ("c", ""), ("d", "%zzé")]);
     }
 
     #[test]
