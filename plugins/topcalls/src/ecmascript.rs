@@ -16,7 +16,7 @@ const DEPTH_MAX: usize = 128;
 
 /// Why a text has no re-serialised form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Error {
+pub enum Error {
     /// Not JSON; the byte at which that became clear.
     Syntax(usize),
     DuplicateKey,
@@ -36,7 +36,11 @@ impl fmt::Display for Error {
 }
 
 /// The re-serialised form of a text.
-pub(crate) fn reserialise(text: &str) -> Result<String, Error> {
+///
+/// # Errors
+///
+/// When the text is not JSON, or says something that two readers may understand in two ways.
+pub fn reserialise(text: &str) -> Result<String, Error> {
     let mut reader = Reader {
         text,
         at: 0,

@@ -5,7 +5,7 @@
 //!
 //! Facts from <https://docs.topcalls.ai/guides/webhooks>, …/concepts/webhooks and the API reference.
 
-mod ecmascript;
+pub mod ecmascript;
 mod event;
 mod map;
 mod verify;
@@ -13,7 +13,7 @@ mod verify;
 use callfeed_plugin::{Descriptor, Outcome, Provider, Rejection, Request, SecretSpec, Verdict, kind, register};
 use serde::Deserialize;
 
-struct TopCalls;
+pub struct TopCalls;
 
 /// The route's options, as `OPTIONS_SCHEMA` has them.
 #[derive(Debug, Default, Deserialize)]
