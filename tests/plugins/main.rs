@@ -8,6 +8,7 @@ mod examples;
 mod files;
 mod guest;
 mod host;
+mod json_test_suite;
 mod kept;
 mod neighbours;
 mod scenes;
