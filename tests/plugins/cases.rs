@@ -18,13 +18,13 @@ use crate::host::{Host, cloud_event};
 
 const PROVIDERS: [&str; 5] = ["magnetis", "magpipe", "salpre", "topcalls", "voxagent"];
 
-async fn built_in(host: &Host) -> Plugins {
+pub(crate) async fn built_in(host: &Host) -> Plugins {
     let (plugins, problems) = host.stand.runtime.load(&[]).await;
     assert!(problems.is_empty(), "{problems:?}");
     plugins
 }
 
-fn cases_of(provider: &str) -> Vec<Case> {
+pub(crate) fn cases_of(provider: &str) -> Vec<Case> {
     let directory = harness::guest::workspace().join("plugins").join(provider).join("cases");
     Case::read_all(&directory, provider).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -34,7 +34,7 @@ fn all() -> impl Iterator<Item = Case> {
     PROVIDERS.into_iter().flat_map(cases_of)
 }
 
-fn verdict(case: &Case) -> &str {
+pub(crate) fn verdict(case: &Case) -> &str {
     case.expected
         .as_ref()
         .and_then(|expected| expected["verdict"].as_str())

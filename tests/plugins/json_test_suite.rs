@@ -7,6 +7,7 @@
 
 use callfeed::{
     config::Limits,
+    kit::{Answer, Case},
     plugin::{Grant, Request},
     simulate,
 };
@@ -14,9 +15,8 @@ use callfeed_plugin::json::Document;
 use serde_json::Value;
 
 use crate::{
-    case::{self, Case},
     cases,
-    host::{Ending, Host, cloud_event},
+    host::{Host, cloud_event},
 };
 
 struct Sample {
@@ -102,8 +102,10 @@ async fn every_plugin_stands_them() {
     for (provider, plugin) in &plugins {
         let webhook = webhook(provider);
         let grant = webhook.grant(plugin).expect("the route fits");
-        let whole = host.judge(&grant, signed(&webhook, &grant, &webhook.body)).await;
-        assert!(matches!(whole, Ending::Events { .. }), "{provider}: {}", whole.line());
+        let whole = host
+            .judge(&grant, signed(&webhook, &grant, &webhook.webhook.body))
+            .await;
+        assert!(matches!(whole, Answer::Accepted(_)), "{provider}: {whole}");
         for sample in &suite {
             let mut failed =
                 |how: &str, line: &str| failures += &format!("\n{provider}, {} {how}: {line}", sample.name);
@@ -111,16 +113,16 @@ async fn every_plugin_stands_them() {
             // Hardly a case says what an event needs; what is refused is by the plugin's own word, never by a trap.
             let alone = host.judge(&grant, signed(&webhook, &grant, &sample.bytes)).await;
             let is_right = match &alone {
-                Ending::Events { .. } => !sample.is("n_"),
+                Answer::Accepted(_) => !sample.is("n_"),
                 other => refused(other),
             };
             if !is_right {
-                failed("alone", &alone.line());
+                failed("alone", &alone.to_string());
             }
 
             // In a webhook that says everything else, what is JSON is passed on.
             let body = [
-                &webhook.body[..webhook.body.len() - 1],
+                &webhook.webhook.body[..webhook.webhook.body.len() - 1],
                 b",\"case\":",
                 &sample.bytes,
                 b"}",
@@ -128,12 +130,12 @@ async fn every_plugin_stands_them() {
             .concat();
             let ending = host.judge(&grant, signed(&webhook, &grant, &body)).await;
             let is_right = match &ending {
-                Ending::Events { events, .. } => {
+                Answer::Accepted(accepted) => {
                     let sent = std::str::from_utf8(&sample.bytes)
                         .ok()
                         .and_then(|text| Document::parse(text).ok());
                     let sent = sent.map(|sent| serde_json::from_str::<Value>(sent.as_str()).expect("it was checked"));
-                    let passed_on = events.iter().any(|event| {
+                    let passed_on = accepted.events.iter().any(|event| {
                         let case = &cloud_event(event)["data"]["extra"]["case"];
                         sent.as_ref().is_some_and(|sent| sent == case)
                     });
@@ -145,7 +147,7 @@ async fn every_plugin_stands_them() {
                 }
             };
             if !is_right {
-                failed("as a member", &ending.line());
+                failed("as a member", &ending.to_string());
             }
         }
     }
@@ -154,21 +156,20 @@ async fn every_plugin_stands_them() {
 
 /// A provider's own sample, ending with its last brace.
 fn webhook(provider: &str) -> Case {
-    let is_plain = |case: &Case| {
-        case.provider == provider && case.accepted() && !case.name.contains("oddity") && case.body.starts_with(b"{")
-    };
-    let mut webhook = case::all()
+    let is_plain =
+        |case: &Case| cases::verdict(case) == "accepted" && !case.is_oddity() && case.webhook.body.starts_with(b"{");
+    let mut webhook = cases::cases_of(provider)
         .into_iter()
         .find(is_plain)
         .expect("every provider has samples");
-    let trimmed = webhook.body.trim_ascii_end().len();
-    webhook.body.truncate(trimmed);
+    let trimmed = webhook.webhook.body.trim_ascii_end().len();
+    webhook.webhook.body.truncate(trimmed);
     webhook
 }
 
 /// The webhook with another body, as the provider would sign it.
 fn signed(webhook: &Case, grant: &Grant, body: &[u8]) -> Request {
-    let mut request = webhook.request(grant);
+    let mut request = webhook.request(grant).expect("it is within bounds");
     request.body = body.to_vec().into();
     let signed = simulate::sign(&webhook.route, &request.urls[0], "application/json", body);
     // What has no signature by the provider's recipe is sent with an old one.
@@ -181,16 +182,13 @@ fn signed(webhook: &Case, grant: &Grant, body: &[u8]) -> Request {
 }
 
 /// Refused in the plugin's own words.
-fn refused(ending: &Ending) -> bool {
-    let line = ending.line();
-    ["rejected ", "quarantined "]
-        .iter()
-        .any(|verdict| line.starts_with(verdict))
+fn refused(answer: &Answer) -> bool {
+    matches!(answer, Answer::Rejected(_) | Answer::Quarantined(_))
 }
 
-fn code(ending: &Ending) -> &str {
-    match ending {
-        Ending::Events { .. } => "",
-        Ending::Other(line) => line.split([' ', ':']).nth(2).unwrap_or_default(),
+fn code(answer: &Answer) -> &str {
+    match answer {
+        Answer::Rejected(why) | Answer::Quarantined(why) => &why.code,
+        _ => "",
     }
 }
