@@ -41,6 +41,9 @@ use crate::{
 /// How deep a document may be nested. Deeper ones are no provider's, and readers of the event have limits as well.
 pub const DEPTH_MAX: u32 = 64;
 
+/// Half of what the gateway takes, so that an event's id can be made of one and of something else.
+const ID_BYTES_MAX: usize = 256;
+
 /// A body that was checked from end to end: it is JSON, no object has a key twice, and it is nested at most
 /// [`DEPTH_MAX`] deep.
 ///
@@ -288,7 +291,8 @@ impl<'a> Object<'a> {
         Some(id)
     }
 
-    /// Reads an identifier, a string or a whole number, and leaves it.
+    /// Reads an identifier, a string or a whole number, and leaves it. What the gateway takes for no identifier, because it
+    /// is too long or has control characters, is none.
     pub fn peek_id(&self, key: &str) -> Option<Cow<'a, str>> {
         let raw = self.raw(key)?;
         let digits = raw.strip_prefix('-').unwrap_or(raw);
@@ -296,7 +300,8 @@ impl<'a> Object<'a> {
             .bytes()
             .all(|byte| byte.is_ascii_digit())
             .then_some(Cow::Borrowed(raw));
-        whole.or_else(|| self.peek_filled(key))
+        let id = whole.or_else(|| self.peek_filled(key))?;
+        (id.len() <= ID_BYTES_MAX && !id.contains(char::is_control)).then_some(id)
     }
 
     /// Takes an RFC 3339 time. One that is not in UTC already is read and left.
@@ -795,6 +800,21 @@ mod tests {
         list.objects().for_each(|item| _ = item.take_f64("c"));
         assert!(body.is_empty());
         assert_eq!(left(&body), "{}");
+    }
+
+    #[test]
+    fn what_the_gateway_takes_for_no_id_is_none() {
+        let text = format!(
+            r#"{{"long":"{0}","digits":{1},"control":"a\u0000b","fits":"{2}"}}"#,
+            "x".repeat(ID_BYTES_MAX + 1),
+            "9".repeat(ID_BYTES_MAX + 1),
+            "x".repeat(ID_BYTES_MAX)
+        );
+        let document = Document::parse(&text).unwrap();
+        let mut body = document.object().unwrap();
+        let ids = ["long", "digits", "control", "fits"].map(|key| body.take_id(key).is_some());
+        assert_eq!(ids, [false, false, false, true]);
+        assert_eq!(body.keys().collect::<Vec<_>>(), ["long", "digits", "control"]);
     }
 
     #[test]
