@@ -2,7 +2,7 @@
 //!
 //! A plugin comes with [`Case`]s, webhooks as the provider sends them and what should become of each; [`examine`] runs
 //! them through the same host that a gateway has, and from them works out everything else that must hold: that nothing
-//! can be forged or lost, and that no body, however odd, stops it. [`inspect`] says what a file is, [`bench`] what a call
+//! can be forged or lost, and that no body, however odd, stops it. [`inspect`] says what a file is, [`mod@bench`] what a call
 //! costs. Nothing here serves a webhook.
 
 use std::sync::Arc;
