@@ -182,7 +182,7 @@ mod tests {
             }
             for path in &paths {
                 let content = fs::read_to_string(project.join(path)).unwrap();
-                assert!(!content.contains("{{"), "{path}");
+                assert!(!content.contains(NAME) && !content.contains(TITLE), "{path}");
             }
             let readme = fs::read_to_string(project.join("README.md")).unwrap();
             assert!(readme.starts_with("# Acme Calls\n"), "{readme}");
@@ -215,6 +215,17 @@ mod tests {
         let theirs = dependencies(&template.replace(NAME, "acme"));
         for (name, version) in theirs.as_table().unwrap() {
             assert_eq!(ours.get(name), Some(version), "{name}");
+        }
+        let sdk = fs::read_to_string(root.join("plugins/sdk/Cargo.toml")).unwrap();
+        let sdk: toml::Table = toml::from_str(&sdk).unwrap();
+        let native = &sdk["target"]["cfg(not(target_arch = \"wasm32\"))"];
+        for list in [&sdk["dependencies"], &sdk["dev-dependencies"], &native["dependencies"]] {
+            for name in list.as_table().unwrap().keys() {
+                assert!(
+                    theirs.get(name).is_some(),
+                    "plugins/templates/rust/Cargo.toml lacks {name}"
+                );
+            }
         }
     }
 
