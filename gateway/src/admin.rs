@@ -397,7 +397,7 @@ fn standing(standing: &Standing) -> Value {
 fn refusal(refused: &Refused) -> Response<Full<Bytes>> {
     let status = match refused {
         Refused::NoSubscriber(_) | Refused::NoEvent(_) => StatusCode::NOT_FOUND,
-        Refused::NotWanted { .. } => StatusCode::CONFLICT,
+        Refused::Erased(_) | Refused::NotWanted { .. } => StatusCode::CONFLICT,
         Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     plain(status, format!("{refused}\n"))

@@ -162,5 +162,5 @@ async fn what_is_odd_and_still_says_which_call_becomes_an_event_with_all_that_wa
     let unprintable = json!({ "event": "call.completed", "data": { "call_record_id": "6\n" } });
     assert!(gateway.post(&signed(&unprintable)).await.accepted().is_empty());
     let listed = gateway.run(&["quarantine", "list", "--json"]).await.json_lines();
-    assert_eq!((listed.len(), listed[0]["reason"].as_str()), (1, Some("invalid")));
+    assert_eq!((listed.len(), listed[0]["reason"].as_str()), (1, Some("rejected")));
 }

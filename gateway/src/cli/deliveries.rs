@@ -41,7 +41,7 @@ enum Command {
     /// Deliver one event, or many, once more, whatever became of them: at once, and then by the whole schedule.
     ///
     /// Many are those that the subscriber wants and that all of the options say, in the order of the feed. It waits while the
-    /// subscriber owes all it may, and ends when it is stopped; ended, it goes on with --after and the place it said last.
+    /// subscriber owes all it may, and ends when it is stopped. One that ended goes on after the place it said last (--after).
     Replay(Replay),
     /// Go on with a subscriber that was stopped, as by its answer 410, from where it was.
     Resume {

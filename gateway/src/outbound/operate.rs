@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Outbound, dispatch, follow::Follower};
 use crate::{
-    event::EventId,
+    event::{ERASED, EventId},
     store::{self, Query},
 };
 
@@ -31,6 +31,8 @@ pub enum Refused {
     NoSubscriber(String),
     #[error("there is no event {0}")]
     NoEvent(EventId),
+    #[error("event {0} was erased: there is nothing left to deliver")]
+    Erased(EventId),
     #[error("types and where of subscriber {subscriber:?} do not let {event} pass; change its block and reload")]
     NotWanted { subscriber: String, event: EventId },
     #[error(transparent)]
@@ -59,6 +61,9 @@ impl Outbound {
     pub async fn replay(&self, subscriber: &str, id: EventId) -> Result<(), Refused> {
         let follower = self.check(subscriber)?;
         let event = self.store.history().event(id).await?.ok_or(Refused::NoEvent(id))?;
+        if event.kind == ERASED {
+            return Err(Refused::Erased(id));
+        }
         if !dispatch::passes(&follower.subscriber.filter, &event) {
             return Err(Refused::NotWanted {
                 subscriber: subscriber.to_owned(),
