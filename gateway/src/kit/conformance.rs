@@ -139,8 +139,8 @@ impl Default for Options {
             seed: 1,
             mutations: 5_000,
             bytes: 2_048,
-            // The rest of a gateway's plugin_output is for what the event adds.
-            body_bytes_max: 768 << 10,
+            // Many times what a call says, and less than a gateway's plugin_output by what several events may add.
+            body_bytes_max: 256 << 10,
         }
     }
 }

@@ -45,6 +45,9 @@ pub(super) struct Args {
     /// How many bytes of a body or a header are changed; of longer ones as many, evenly spread.
     #[arg(long, value_name = "N", default_value_t = Options::default().bytes)]
     bytes: usize,
+    /// How large the largest bodies are that are tried, in KiB; a plugin's own bound applies as well.
+    #[arg(long, value_name = "KIB", default_value_t = Options::default().body_bytes_max >> 10)]
+    largest_body: usize,
     /// Write what becomes of each case as its expected.json, then run the checks.
     #[arg(long)]
     bless: bool,
@@ -78,6 +81,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         seed: args.seed,
         mutations: args.mutations,
         bytes: args.bytes,
+        body_bytes_max: args.largest_body << 10,
         ..Options::default()
     };
     let mut line = ProgressLine::new(!args.json && std::io::stderr().is_terminal());
