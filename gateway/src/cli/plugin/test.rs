@@ -82,7 +82,6 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         mutations: args.mutations,
         bytes: args.bytes,
         body_bytes_max: args.largest_body << 10,
-        ..Options::default()
     };
     let mut line = ProgressLine::new(!args.json && std::io::stderr().is_terminal());
     let report = kit::examine(&stand, &plugin, &cases, &options, &mut |progress| line.show(progress)).await;
