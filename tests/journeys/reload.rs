@@ -1,6 +1,9 @@
 //! Another configuration for a gateway that goes on running.
 
-use std::{collections::HashSet, sync::Mutex};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use harness::{Reply, Setup, Subscriber, tls_client};
 use tokio::task::JoinSet;
@@ -94,11 +97,11 @@ async fn nothing_is_lost_while_it_reloads_under_load() {
     const SENDERS: usize = 8;
     const EACH: usize = 60;
     let subscriber = Subscriber::start().await;
-    // Some fail, each of them once: with a subscriber that is down for as long as the senders take, the pauses between
-    // attempts grow longer than anyone's patience.
-    let failed = Mutex::new(HashSet::new());
-    subscriber.rule(move |delivery| {
-        let fails = delivery.body.len() % 7 == 0 && failed.lock().unwrap().insert(delivery.id());
+    // Every seventh attempt fails, and never two in a row: a subscriber that is down for as long as the senders take
+    // would be tried with pauses that grow longer than anyone's patience.
+    let attempts = AtomicUsize::new(0);
+    subscriber.rule(move |_| {
+        let fails = attempts.fetch_add(1, Ordering::Relaxed) % 7 == 6;
         Reply::status(if fails { 503 } else { 204 })
     });
     let mut gateway = Setup::new()

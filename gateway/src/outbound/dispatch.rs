@@ -31,7 +31,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     breaker::Breaker,
     deliver::Attempted,
-    rate::Bucket,
+    rate::{Bucket, later},
     schedule::{NextStep, Schedule},
 };
 use crate::{
@@ -587,7 +587,7 @@ impl Core {
         if at_once {
             return Some(Timestamp::MIN);
         }
-        let after = |since: Option<Timestamp>, pause| since.map(|since| since.saturating_add(pause).unwrap_or(since));
+        let after = |since: Option<Timestamp>, pause| since.map(|since| later(since, pause));
         [
             after(record.since, RECORD_AFTER),
             after(record.passed_since, CURSOR_AFTER),
@@ -684,7 +684,7 @@ impl Core {
     /// Tells that nothing of the settlement taken last was recorded.
     pub fn not_settled(&mut self, now: Timestamp) {
         if let Some(outstanding) = &mut self.record.outstanding {
-            outstanding.again_at = Some(now.saturating_add(SETTLE_AGAIN).unwrap_or(now));
+            outstanding.again_at = Some(later(now, SETTLE_AGAIN));
         }
     }
 
@@ -1017,13 +1017,9 @@ impl Core {
     }
 }
 
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_add(by).unwrap_or(at)
-}
-
 /// When to look again at one that is too old, but in flight: it may still arrive.
 fn again_after(now: Timestamp) -> Timestamp {
-    now.saturating_add(EXPIRE_AGAIN).unwrap_or(now)
+    later(now, EXPIRE_AGAIN)
 }
 
 /// Whether a subscriber wants an event.

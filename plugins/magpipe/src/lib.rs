@@ -4,8 +4,6 @@
 //! WhatsApp messages, which carry no signature at all. The first attempt is serialized by Python, a retry by JavaScript,
 //! in another order of members: an event is recognised by its name and the id of its record, never by its bytes.
 
-use std::borrow::Cow;
-
 use callfeed_plugin::{
     Descriptor, Event, Outcome, Provider, Rejection, Request, SecretSpec, Verdict,
     crypto::{self, Part},
@@ -298,14 +296,12 @@ fn chat_turn<'a>(turn: &mut Object<'a>) -> Option<Turn<'a>> {
 
 /// An event this plugin has no name for, whole under `extra`.
 fn other<'a>(name: Text<'a>, mut body: Object<'a>, document: &Document<'a>) -> Result<Event, Rejection> {
-    let id = format!("{name}:{}", document.fingerprint()?);
     let at = peek_time(&body, "timestamp");
     let call = body
         .open("data")
         .and_then(|data| data.peek_str("call_record_id"))
         .filter(|id| !id.is_empty());
-    let subject = call.map_or_else(|| id.clone(), Cow::into_owned);
-    let event = Event::new(kind::PROVIDER_OTHER, id, subject).at(at.as_ref());
+    let event = Event::other(&name, call, document)?.at(at.as_ref());
     Ok(event.data(&Data {
         provider_event: name,
         extra: body,

@@ -6,8 +6,6 @@
 //! The call's id comes as a number here and as a text in Salpre's REST interface, at one of two depths. Nothing says how
 //! long a call was or why it ended, and a call nobody took ends like any other: without a `call_answered` before.
 
-use std::borrow::Cow;
-
 use callfeed_plugin::{
     Descriptor, Event, Outcome, Provider, Rejection, Request, SecretSpec, Verdict,
     crypto::{self, Failure},
@@ -251,16 +249,13 @@ fn unix<'a>(object: &Object<'a>, key: &str) -> Option<&'a str> {
 
 /// An event this plugin has no name for, whole under `extra`.
 fn other<'a>(name: Text<'a>, mut body: Object<'a>, document: &Document<'a>) -> Result<Event, Rejection> {
-    let id = format!("{name}:{}", document.fingerprint()?);
     let at = unix(&body, "timestamp_utc").and_then(Time::from_unix);
-    let mut subject = id.clone();
-    if let Some(payload) = body.open("payload") {
+    let call = body.open("payload").and_then(|payload| {
         // Read, not taken.
         let outer = payload.peek_id("call_id");
-        let call = outer.or_else(|| payload.open("call").and_then(|call| call.peek_id("id")));
-        subject = call.map_or(subject, Cow::into_owned);
-    }
-    let event = Event::new(kind::PROVIDER_OTHER, id, subject).at(at.as_ref());
+        outer.or_else(|| payload.open("call").and_then(|call| call.peek_id("id")))
+    });
+    let event = Event::other(&name, call, document)?.at(at.as_ref());
     Ok(event.data(&Data {
         provider_event: name,
         extra: body,

@@ -229,10 +229,8 @@ fn take_turn<'a>(item: &mut Object<'a>) -> Option<Turn<'a>> {
 
 /// An event this plugin has no name for, whole under `extra`.
 fn other<'a>(name: Text<'a>, mut body: Object<'a>, document: &Document<'a>) -> Result<Event, Rejection> {
-    let id = format!("{name}:{}", document.fingerprint()?);
     let session = body.open("data").and_then(|data| data.peek_filled("session_id"));
-    let subject = session.map_or_else(|| id.clone(), Text::into_owned);
-    let event = Event::new(kind::PROVIDER_OTHER, id, subject);
+    let event = Event::other(&name, session, document)?;
     Ok(event.data(&Data {
         provider_event: name,
         extra: body,
