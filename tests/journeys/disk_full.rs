@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use harness::{Gateway, PATIENCE, Setup, Subscriber, eventually};
+use harness::{Gateway, PATIENCE, Reply, Setup, Subscriber, eventually};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 /// Posts until something was refused, and returns what was accepted before.
@@ -100,4 +100,31 @@ async fn a_full_disk_is_said_and_survived_and_work_goes_on_once_there_is_room() 
     let again: HashSet<String> = self::kept(&gateway).await;
     assert_eq!(again, kept, "and survives a crash");
     gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+}
+
+#[tokio::test]
+async fn below_the_floor_nothing_is_taken_and_what_was_taken_still_arrives() {
+    let subscriber = Subscriber::start().await;
+    subscriber.script([Reply::status(503)]);
+    let gateway = Setup::new()
+        .route("magpipe")
+        .subscriber_with("crm", &subscriber, r#"schedule = ["0s", "3s"]"#)
+        .start()
+        .await;
+    let id = gateway.accept(&gateway.sample("magpipe", "call-completed")).await;
+    subscriber.wait_for(1).await;
+
+    // More than any disk has.
+    let gateway = gateway
+        .restart_with(|setup| setup.store(r#"disk_floor = "1 EiB""#))
+        .await;
+    let refused = gateway.sample("magpipe", "call-completed");
+    let answer = gateway.post(&refused).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "5"), "{answer:?}");
+    let log = gateway.log_text();
+    assert!(log.contains("less than store.disk_floor (1.0 EiB) is free"), "{log}");
+    assert_eq!(gateway.admin_get("/readyz").await.status, 503);
+    let deliveries = subscriber.wait_for(2).await;
+    assert_eq!(deliveries.last().unwrap().id(), id);
+    assert_eq!(kept(&gateway).await, HashSet::from([id]));
 }
