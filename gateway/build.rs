@@ -1,5 +1,6 @@
 //! Builds the five providers' plugins to WebAssembly components and lists them, with their sample webhooks, for
-//! embedding; and lists what `callfeed plugin new` writes.
+//! embedding, and the plugin that serves whatever provider the configuration describes; and lists what
+//! `callfeed plugin new` writes.
 //!
 //! `CALLFEED_PLUGINS_DIR` names a folder with `<provider>.wasm` files to embed instead of building them.
 
@@ -14,13 +15,14 @@ use std::{
 
 const TARGET: &str = "wasm32-wasip2";
 const PROVIDERS: [&str; 5] = ["magnetis", "magpipe", "salpre", "topcalls", "voxagent"];
+const DECLARED: &str = "declared";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let gateway = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let root = gateway.parent().ok_or("the gateway stands inside its workspace")?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // Printing one of these switches off cargo's own watching, so everything a plugin is made of is listed.
-    let plugins = PROVIDERS.map(|provider| format!("plugins/{provider}"));
+    let plugins: Vec<_> = plugins().map(|plugin| format!("plugins/{plugin}")).collect();
     for input in plugins.iter().map(String::as_str).chain([
         "plugins/sdk",
         "plugins/templates",
@@ -53,6 +55,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The packages of the plugins, and of the one that serves every `[[provider]]`.
+fn plugins() -> impl Iterator<Item = &'static str> {
+    PROVIDERS.into_iter().chain([DECLARED])
+}
+
 /// Runs a second cargo for the other target and returns the folder with its components.
 fn build(root: &Path, target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     ensure_target()?;
@@ -67,7 +74,7 @@ fn build(root: &Path, target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
         "--target-dir",
     ]);
     cargo.arg(target_dir);
-    for provider in PROVIDERS {
+    for provider in plugins() {
         cargo.args(["-p", &format!("callfeed-plugin-{provider}")]);
     }
     // Flags for the host would reach the guest through the environment and break its link, or silently change it.
@@ -99,7 +106,7 @@ fn build(root: &Path, target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
 
 /// Copies the components to where they stay: what is embedded must not change or vanish under a later compile.
 fn keep(components: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
-    for provider in PROVIDERS {
+    for provider in plugins() {
         let component = components.join(format!("{provider}.wasm"));
         fs::copy(&component, out.join(format!("{provider}.wasm")))
             .map_err(|error| format!("{} cannot be copied: {error}", component.display()))?;
@@ -165,8 +172,14 @@ fn list(root: &Path, components: &Path) -> Result<String, Box<dyn Error>> {
         let component = components.join(format!("{provider}.wasm"));
         writeln!(text, "    ({provider:?}, include_bytes!({component:?})),")?;
     }
+    let declared = components.join(format!("{DECLARED}.wasm"));
+    writeln!(
+        text,
+        "];\n\n/// The component that serves what the configuration describes.\n\
+         pub(super) static DECLARED: &[u8] = include_bytes!({declared:?});"
+    )?;
     text.push_str(
-        "];\n\n/// Provider, name and HTTP request of every sample webhook, in alphabetical order.\n\
+        "\n/// Provider, name and HTTP request of every sample webhook, in alphabetical order.\n\
          pub static SAMPLES: &[(&str, &str, &[u8])] = &[\n",
     );
     for provider in PROVIDERS {

@@ -18,8 +18,10 @@ use std::{
     time::Duration,
 };
 
+use callfeed_description::Description;
+
 pub use self::{
-    check::{load, load_admin, load_store, parse},
+    check::{load, load_admin, load_providers, load_store, parse},
     problem::{Checked, Problem, Problems, Readable, Refused, Severity},
 };
 
@@ -31,6 +33,7 @@ pub struct Config {
     pub store: Store,
     pub limits: Limits,
     pub plugins: Vec<Plugin>,
+    pub providers: Vec<Provider>,
     pub routes: Vec<Route>,
     pub subscribers: Vec<Subscriber>,
 }
@@ -210,6 +213,28 @@ pub struct Plugin {
     pub path: PathBuf,
     /// Line of the block in the file, for messages.
     pub line: usize,
+}
+
+/// `[[provider]]`: a provider that the configuration describes, instead of a plugin of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provider {
+    pub name: String,
+    pub display_name: String,
+    pub secret: ProviderSecret,
+    pub content_types: Vec<String>,
+    pub methods: Vec<String>,
+    pub body_bytes_max: usize,
+    pub description: Description<'static>,
+    pub line: usize,
+}
+
+/// `secret = { name, encoding, summary }`: what the routes of a described provider have to name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderSecret {
+    pub name: String,
+    /// As the contract with plugins spells it.
+    pub encoding: &'static str,
+    pub summary: String,
 }
 
 /// `[[route]]`: a path bound to a plugin, its secrets and options.

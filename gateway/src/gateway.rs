@@ -54,7 +54,14 @@ impl Prepared {
         match read {
             Ok(checked) => {
                 let config = &checked.config;
-                let found = examine(&config.limits, &config.plugins, &config.routes, |_| true).await;
+                let found = examine(
+                    &config.limits,
+                    &config.plugins,
+                    &config.providers,
+                    &config.routes,
+                    |_| true,
+                )
+                .await;
                 let (runtime, plugins, grants) = found.map_err(|problems| checked.refuse(problems))?;
                 let mut warnings = checked.warnings;
                 warnings.extend(descriptors::shortage(config));
@@ -69,7 +76,7 @@ impl Prepared {
             Err(refused) => {
                 let part = &refused.readable;
                 let missing = |name: &str| part.whole && !part.plugins_unreadable.iter().any(|known| known == name);
-                let found = examine(&part.limits, &part.plugins, &part.routes, missing).await;
+                let found = examine(&part.limits, &part.plugins, &part.providers, &part.routes, missing).await;
                 Err(refused.refuse(found.err().unwrap_or_default()))
             }
         }
@@ -90,6 +97,7 @@ impl Prepared {
 async fn examine(
     limits: &Limits,
     plugins: &[config::Plugin],
+    providers: &[config::Provider],
     routes: &[config::Route],
     missing: impl Fn(&str) -> bool,
 ) -> Result<(Runtime, Plugins, Vec<Grant>), Vec<Problem>> {
@@ -101,12 +109,14 @@ async fn examine(
             "lower limits.plugins_in_flight or limits.plugin_memory",
         )]
     })?;
-    let (loaded, mut problems) = runtime.load(plugins).await;
+    let (mut loaded, mut problems) = runtime.load(plugins).await;
+    problems.extend(runtime.declare(providers, &mut loaded).await);
     let mut grants = Vec::with_capacity(routes.len());
     for route in routes {
         let Some(plugin) = loaded.get(&route.provider) else {
             // One that did not load has been reported with its own block.
-            let named = plugins.iter().any(|plugin| plugin.name == route.provider);
+            let mut names = plugins.iter().map(|plugin| &plugin.name);
+            let named = names.any(|name| *name == route.provider);
             if !named && missing(&route.provider) {
                 let known: Vec<_> = loaded.keys().map(String::as_str).collect();
                 problems.push(Problem::new(

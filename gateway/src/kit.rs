@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::{
-    config::Limits,
+    config::{Limits, Provider},
     event::Event,
     inbound::Validator,
     plugin::{self, Conditions, Fault, Grant, MappedEvent, Plugin, Reply, Request, Runtime, Usage, Verdict},
@@ -52,6 +52,15 @@ impl Stand {
     /// Why the file cannot serve as a plugin.
     pub async fn load(&self, name: &str, wasm: &[u8]) -> Result<Arc<Plugin>, plugin::Error> {
         plugin::compile(&self.runtime, name, wasm).await.map(Arc::new)
+    }
+
+    /// The plugin of a provider that a configuration describes.
+    ///
+    /// # Errors
+    ///
+    /// When this build is damaged.
+    pub async fn declare(&self, provider: &Provider) -> Result<Arc<Plugin>, plugin::Error> {
+        plugin::declare(&self.runtime, provider).await.map(Arc::new)
     }
 
     /// What becomes of a webhook, up to its events.

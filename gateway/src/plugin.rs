@@ -12,6 +12,7 @@ use serde_json::Value;
 
 mod builtin;
 mod call;
+mod declared;
 mod grant;
 mod host;
 mod limits;
@@ -21,6 +22,7 @@ mod v1;
 
 pub use builtin::SAMPLES;
 pub use call::Runtime;
+pub use declared::declare;
 pub use grant::{Grant, KeyEncoding};
 pub(crate) use load::read_file;
 pub use load::{Error, compile};
@@ -36,9 +38,18 @@ pub struct Plugin {
     pub imports: Vec<String>,
     pub descriptor: Descriptor,
     pub(crate) options_schema: jsonschema::Validator,
+    /// What its routes' options are where a configuration's block stands for the plugin's own knowledge of a provider.
+    description: Option<String>,
     pre: v1::ProviderPre<host::CallState>,
     share: Arc<tokio::sync::Semaphore>,
     lane: limits::SlowLane,
+}
+
+impl Plugin {
+    /// Whether a configuration's block says what it knows of its provider.
+    pub(crate) fn is_described(&self) -> bool {
+        self.description.is_some()
+    }
 }
 
 impl std::fmt::Debug for Plugin {

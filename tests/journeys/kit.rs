@@ -176,3 +176,92 @@ async fn what_cannot_be_tested_is_said() {
         "{caseless:?}"
     );
 }
+
+#[tokio::test]
+async fn a_described_provider_is_tested_like_a_plugin() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("plugins/examples/retell/provider.toml");
+    let example = example.to_str().unwrap();
+    let quick = ["--bytes", "2", "--mutations", "20", "--time", "5000"];
+    let text = Callfeed::run([&["plugin", "test", example][..], &quick].concat())
+        .await
+        .success();
+    for said in [
+        "provider.toml: Retell AI ",
+        ", signed-body",
+        "; 4 more have options, and a [[provider]] has none",
+        "– describe        not applicable: a [[provider]] is its description",
+        "✓ body-forgery ",
+        "✓ every-event ",
+        "✓ nothing-lost ",
+        ", 0 failed, ",
+    ] {
+        assert!(text.contains(said), "{said:?} is not in {text}");
+    }
+    let text = Callfeed::run(["plugin", "inspect", example]).await.success();
+    for said in [
+        "provider   retell: Retell AI ",
+        "secret api_key (required): Settings",
+        "call_ended → call.failed",
+        " (p99), at most ",
+    ] {
+        assert!(text.contains(said), "{said:?} is not in {text}");
+    }
+    assert!(!text.contains("call.missed"), "no word of it says that: {text}");
+
+    // A new one, beside cases that are not those of it.
+    let cases = cases();
+    let file = cases.path().join("provider.toml");
+    let run = async |text: &str, more: &[&str]| {
+        fs::write(&file, text).unwrap();
+        Callfeed::run([&["plugin", "test", file.to_str().unwrap()], more].concat()).await
+    };
+    let acme = "[[provider]]\nname = \"acme\"\nsignatur = { header = \"x-acme\" }\nevent = \"/event\"\ntypes = {}\n";
+    let wrong = run(acme, &[]).await;
+    assert_eq!(wrong.status, Some(2), "{wrong:?}");
+    for said in [
+        "provider.toml:3: provider[acme].signatur: unknown key; did you mean signature?",
+        "provider[acme]: has neither signature nor token",
+    ] {
+        assert!(wrong.stderr.contains(said), "{said:?} is not in {wrong:?}");
+    }
+    let acme = acme.replace("signatur ", "signature ");
+    let caseless = run(&acme, &[]).await;
+    assert_eq!(caseless.status, Some(1));
+    assert!(
+        caseless
+            .stderr
+            .contains("provider.toml has no cases here: name their folder with --cases"),
+        "{caseless:?}"
+    );
+    let two = format!("{acme}{}", acme.replace("\"acme\"", "\"other\""));
+    for (text, more, said) in [
+        ("", &[][..], "provider.toml has no [[provider]]"),
+        (
+            &two,
+            &[],
+            "provider.toml has [[provider]] blocks of these names: acme, other; choose with --provider",
+        ),
+        (
+            &two,
+            &["--provider", "third"],
+            "provider.toml has [[provider]] blocks of these names: acme, other; choose with --provider",
+        ),
+        (&two, &["--provider", "other"], "provider.toml has no cases here"),
+    ] {
+        let refused = run(text, more).await;
+        assert!(
+            refused.status == Some(1) && refused.stderr.contains(said),
+            "{said:?} is not in {refused:?}"
+        );
+    }
+    let component = Callfeed::run(["plugin", "test", PROVIDER, "--provider", "acme"]).await;
+    assert!(
+        component
+            .stderr
+            .contains("--provider chooses a [[provider]] of a TOML file, and salpre is none"),
+        "{component:?}"
+    );
+}

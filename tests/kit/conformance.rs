@@ -1,9 +1,9 @@
-//! The built-in plugins and the examples pass every check of the kit.
+//! The built-in plugins, the examples and the described providers pass every check of the kit.
 
 use std::{fs, sync::Arc, time::Duration};
 
 use callfeed::{
-    config::Limits,
+    config::{self, Limits},
     kit::{self, Case, Options, Outcome, Report, Stand},
     plugin::Plugin,
 };
@@ -57,6 +57,19 @@ async fn example_conforms(provider: &str) {
     passes(&stand, &plugin, &format!("plugins/examples/{provider}")).await;
 }
 
+/// The same cases through the description beside the plugin.
+async fn description_conforms(provider: &str) {
+    let stand = Stand::new(&limits()).expect("the engine starts");
+    let project = format!("plugins/examples/{provider}");
+    let file = guest::workspace().join(&project).join("provider.toml");
+    let described = config::load_providers(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    let plugin = stand
+        .declare(&described[0])
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    passes(&stand, &plugin, &project).await;
+}
+
 async fn passes(stand: &Stand, plugin: &Arc<Plugin>, project: &str) {
     let directory = guest::workspace().join(project).join("cases");
     let cases = Case::read_all(&directory, &plugin.descriptor.provider).unwrap_or_else(|error| panic!("{error}"));
@@ -92,4 +105,7 @@ conformance! {
     telnyx example_conforms "telnyx",
     twilio example_conforms "twilio",
     zoom_phone example_conforms "zoom-phone",
+    described_elevenlabs description_conforms "elevenlabs",
+    described_retell description_conforms "retell",
+    described_telnyx description_conforms "telnyx",
 }

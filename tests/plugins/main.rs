@@ -4,6 +4,7 @@
 mod acts;
 mod cache;
 mod cases;
+mod declared;
 mod examples;
 mod files;
 mod guest;

@@ -3,14 +3,20 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
 use clap::Subcommand;
 
 use super::{Failure, display};
-use crate::{config::Limits, kit::Case, plugin};
+use crate::{
+    config::{self, Limits, Provider},
+    kit::{Case, Stand},
+    plugin::{self, Plugin},
+};
 
 mod bench;
 mod build;
@@ -41,9 +47,13 @@ enum Command {
 /// Which plugin, with which cases, under which bounds.
 #[derive(Debug, clap::Args)]
 struct Subject {
-    /// A component (`acme.wasm`), the folder of a project with a built one in it, or the name of a built-in plugin.
+    /// A component (`acme.wasm`), the folder of a project with a built one in it, the name of a built-in plugin, or a file with
+    /// a `[[provider]]`: `provider.toml`, or a whole configuration.
     #[arg(value_name = "PLUGIN")]
     plugin: PathBuf,
+    /// Which `[[provider]]` of the file, where it has several.
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
     /// The folder of its cases. Unless given: `cases` in the project's folder or beside the file, and for a built-in plugin
     /// that of a checkout one stands in.
     #[arg(long, value_name = "DIR")]
@@ -56,14 +66,20 @@ struct Subject {
     memory: usize,
 }
 
-/// A plugin's component, and where its cases should be.
+/// What makes a plugin, and where its cases should be.
 struct Found {
-    /// The file's name without its extension, or that of the built-in plugin.
+    /// The file's name without its extension, or that of the built-in plugin or of the described provider.
     name: String,
     /// As it is shown.
     file: String,
-    wasm: bytes::Bytes,
+    file_bytes: u64,
+    source: Source,
     cases: Option<PathBuf>,
+}
+
+enum Source {
+    Component(Bytes),
+    Description(Box<Provider>),
 }
 
 impl Subject {
@@ -77,13 +93,25 @@ impl Subject {
         }
     }
 
-    fn find(&self) -> anyhow::Result<Found> {
+    fn find(&self) -> Result<Found, Failure> {
+        let is_description = self.plugin.extension().is_some_and(|extension| extension == "toml");
+        if is_description && self.plugin.is_file() {
+            return self.find_description();
+        }
+        if self.provider.is_some() {
+            return Err(anyhow!(
+                "--provider chooses a [[provider]] of a TOML file, and {} is none",
+                self.shown()
+            )
+            .into());
+        }
         let name = self.plugin.to_str().unwrap_or_default();
         if let Some(wasm) = plugin::built_in(name).filter(|_| !self.plugin.exists()) {
             return Ok(Found {
                 name: name.to_owned(),
                 file: name.to_owned(),
-                wasm: bytes::Bytes::from_static(wasm),
+                file_bytes: wasm.len() as u64,
+                source: Source::Component(Bytes::from_static(wasm)),
                 cases: self.cases(Path::new("plugins").join(name).join("cases")),
             });
         }
@@ -91,7 +119,7 @@ impl Subject {
             let names: Vec<_> = plugin::built_in_names().collect();
             format!(
                 "failed to find {}: it is neither a file nor a built-in plugin ({})",
-                display(&self.plugin),
+                self.shown(),
                 names.join(", ")
             )
         })?;
@@ -103,9 +131,38 @@ impl Subject {
         Ok(Found {
             name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             file: display(&file),
-            wasm,
+            file_bytes: wasm.len() as u64,
+            source: Source::Component(wasm),
             cases: self.cases(cases),
         })
+    }
+
+    fn find_description(&self) -> Result<Found, Failure> {
+        let providers = config::load_providers(&self.plugin).map_err(Failure::Config)?;
+        let is_wanted = |provider: &&Provider| self.provider.as_ref().is_none_or(|name| provider.name == *name);
+        let mut wanted = providers.iter().filter(is_wanted);
+        let (Some(provider), None) = (wanted.next(), wanted.next()) else {
+            let names: Vec<_> = providers.iter().map(|provider| provider.name.as_str()).collect();
+            let found = match names.is_empty() {
+                true => "no [[provider]]".to_owned(),
+                false => format!(
+                    "[[provider]] blocks of these names: {}; choose with --provider",
+                    names.join(", ")
+                ),
+            };
+            return Err(anyhow!("{} has {found}", self.shown()).into());
+        };
+        Ok(Found {
+            name: provider.name.clone(),
+            file: self.shown(),
+            file_bytes: fs::metadata(&self.plugin)?.len(),
+            source: Source::Description(Box::new(provider.clone())),
+            cases: self.cases(self.plugin.with_file_name("cases")),
+        })
+    }
+
+    fn shown(&self) -> String {
+        display(&self.plugin)
     }
 
     fn cases(&self, usual: PathBuf) -> Option<PathBuf> {
@@ -114,9 +171,16 @@ impl Subject {
 }
 
 impl Found {
+    async fn load(&self, stand: &Stand) -> Result<Arc<Plugin>, plugin::Error> {
+        match &self.source {
+            Source::Component(wasm) => stand.load(&self.name, wasm).await,
+            Source::Description(provider) => stand.declare(provider).await,
+        }
+    }
+
     fn read_cases(&self, provider: &str) -> Result<Vec<Case>, Failure> {
         let Some(directory) = &self.cases else {
-            return Err(anyhow::anyhow!(
+            return Err(anyhow!(
                 "{} has no cases here: name their folder with --cases; in it, one folder a case with request.http and \
                  expected.json, and route.toml with the secrets they are signed with",
                 self.file

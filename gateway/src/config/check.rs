@@ -1,6 +1,7 @@
 //! From the file's shape to its meaning: what every key is, what it may be, and what has to fit together.
 
 mod data_path;
+mod provider;
 mod route;
 mod subscriber;
 
@@ -19,8 +20,8 @@ use rustls::{
 };
 
 use super::{
-    Admin, Checked, Config, Limits, Location, Plugin, Problem, Problems, Readable, Refused, Route, Server, Store,
-    Subscriber, Tls, days,
+    Admin, Checked, Config, Limits, Location, Plugin, Problem, Problems, Provider, Readable, Refused, Route, Server,
+    Store, Subscriber, Tls, days,
     problem::Source,
     raw::{Document, Report, Table, Value, is_name, print_duration, quote},
     secret::{self, Literal, Surroundings, read_file, warn_if_readable_by_others},
@@ -62,7 +63,9 @@ pub fn load(path: &Path) -> Result<Checked, Refused> {
 ///
 /// Every problem of the file's syntax and of `[store]`, or the one that kept the file from being read.
 pub fn load_store(path: &Path) -> Result<Store, Problems> {
-    load_section(path, "store", &|_| None, store)
+    load_part(path, &|_| None, |root, around| {
+        root.section("store", |t| store(t, around))
+    })
 }
 
 /// Reads `[admin]` alone, with the environment of this process for its token: for who asks a running gateway.
@@ -71,12 +74,26 @@ pub fn load_store(path: &Path) -> Result<Store, Problems> {
 ///
 /// Every problem of the file's syntax and of `[admin]`, or the one that kept the file from being read.
 pub fn load_admin(path: &Path) -> Result<Admin, Problems> {
-    load_section(path, "admin", &|name| std::env::var(name).ok(), admin)
+    let env = |name: &str| std::env::var(name).ok();
+    load_part(path, &env, |root, around| root.section("admin", |t| admin(t, around)))
 }
 
-fn load_section<T>(
+/// Reads every `[[provider]]` alone: for who tries a description out, and needs neither routes nor secrets for it.
+///
+/// # Errors
+///
+/// Every problem of the file's syntax and of these blocks, or the one that kept the file from being read.
+pub fn load_providers(path: &Path) -> Result<Vec<Provider>, Problems> {
+    let providers = load_part(path, &|_| None, |root, _| {
+        let mut names = Names::default();
+        root.blocks("provider", |t| provider::read(t, &mut names))
+    })?;
+    // One that could not be read is a problem.
+    Ok(providers.into_iter().flatten().flatten().collect())
+}
+
+fn load_part<T>(
     path: &Path,
-    section: &'static str,
     env: &dyn Fn(&str) -> Option<String>,
     read: impl FnOnce(&mut Table<'_>, &Surroundings<'_>) -> T,
 ) -> Result<T, Problems> {
@@ -87,13 +104,13 @@ fn load_section<T>(
         base_dir: base_dir(path),
     };
     let document = Document::parse(&text);
-    let section = document.read_section(section, |t| read(t, &around));
+    let part = document.read_part(|root| read(root, &around));
     let failed = document.report().has_errors();
     let (problems, _) = document.finish();
     if failed {
         Err(Problems::new(file_name.to_string(), problems))
     } else {
-        Ok(section)
+        Ok(part)
     }
 }
 
@@ -162,6 +179,8 @@ pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> (Option
 
     let [mut plugin_names, mut route_names, mut subscriber_names] = <[Names; 3]>::default();
     let plugins = root.blocks("plugin", |t| plugin(t, &mut plugin_names, around));
+    // Routes name either kind, so the names are of one list.
+    let providers = root.blocks("provider", |t| provider::read(t, &mut plugin_names));
     let mut paths = route::Paths::default();
     let routes = root.blocks("route", |t| route::read(t, &mut route_names, &mut paths, around));
     let read = |t: &mut Table<'_>| subscriber::read(t, &mut subscriber_names, &route_names, around);
@@ -182,7 +201,7 @@ pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> (Option
     }
     check_retention(&store, subscribers.iter().flatten().flatten(), report);
 
-    let readable = readable(&limits, &plugins, &routes, &plugin_names, report);
+    let readable = readable(&limits, &plugins, &providers, &routes, &plugin_names, report);
     let config = || {
         Some(Config {
             server,
@@ -190,6 +209,7 @@ pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> (Option
             store,
             limits,
             plugins: plugins?.into_iter().collect::<Option<_>>()?,
+            providers: providers?.into_iter().collect::<Option<_>>()?,
             routes: routes?.into_iter().collect::<Option<_>>()?,
             subscribers: subscribers?.into_iter().collect::<Option<_>>()?,
         })
@@ -200,12 +220,16 @@ pub(super) fn config(root: &mut Table<'_>, around: &Surroundings<'_>) -> (Option
 fn readable(
     limits: &Limits,
     plugins: &Option<Vec<Option<Plugin>>>,
+    providers: &Option<Vec<Option<Provider>>>,
     routes: &Option<Vec<Option<Route>>>,
     plugin_names: &Names,
     report: &Report,
 ) -> Readable {
     let plugins: Vec<Plugin> = plugins.iter().flatten().flatten().cloned().collect();
-    let is_read = |name: &str| plugins.iter().any(|plugin| plugin.name == name);
+    let providers: Vec<Provider> = providers.iter().flatten().flatten().cloned().collect();
+    let is_read = |name: &str| {
+        plugins.iter().any(|plugin| plugin.name == name) || providers.iter().any(|provider| provider.name == name)
+    };
     let unreadable = plugin_names.iter().filter(|name| !is_read(name));
     let routes = routes.iter().flatten().flatten();
     Readable {
@@ -216,6 +240,7 @@ fn readable(
             .cloned()
             .collect(),
         plugins,
+        providers,
         whole: report.is_whole(),
     }
 }
@@ -427,6 +452,23 @@ fn name_in(value: &Value<'_>) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
+}
+
+/// A choice; the first is the default.
+fn one_of<T: Copy, const N: usize>(t: &mut Table<'_>, key: &'static str, choices: [(&str, T); N]) -> T {
+    let chosen = t.take(key).and_then(|value| {
+        let text = value.text()?;
+        let chosen = choices.iter().find(|(name, _)| *name == text);
+        if chosen.is_none() {
+            let names = choices.map(|(name, _)| format!("\"{name}\""));
+            value.problem(
+                format!("{} is not known", quote(text)),
+                format!("choose one of {}", names.join(", ")),
+            );
+        }
+        chosen
+    });
+    chosen.map_or(choices[0].1, |(_, choice)| *choice)
 }
 
 fn address(value: &Value<'_>) -> SocketAddr {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Config, Limits, Plugin, Route, raw::Lines};
+use super::{Config, Limits, Plugin, Provider, Route, raw::Lines};
 
 /// One thing to change in the file. Never holds a secret, nor a value that may be one.
 ///
@@ -163,6 +163,7 @@ pub struct Refused {
 pub struct Readable {
     pub limits: Limits,
     pub plugins: Vec<Plugin>,
+    pub providers: Vec<Provider>,
     pub routes: Vec<Route>,
     /// Names of plugins whose blocks could not be read: a route that names one is not wrong for that.
     pub plugins_unreadable: Vec<String>,

@@ -83,8 +83,8 @@ impl<'a> Document<'a> {
         &self.report
     }
 
-    /// Reads one section and nothing around it.
-    pub(super) fn read_section<R>(&self, key: &'static str, read: impl FnOnce(&mut Table<'_>) -> R) -> R {
+    /// Reads a part of it and nothing around that.
+    pub(super) fn read_part<R>(&self, read: impl FnOnce(&mut Table<'_>) -> R) -> R {
         let mut root = Table {
             entries: Some(&self.root),
             path: String::new(),
@@ -92,7 +92,7 @@ impl<'a> Document<'a> {
             known: Vec::new(),
             report: &self.report,
         };
-        root.section(key, read)
+        read(&mut root)
     }
 
     /// Every problem found, in no order, and the lines for later ones.

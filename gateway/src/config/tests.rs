@@ -212,6 +212,55 @@ fn a_file_that_cannot_be_read_is_one_problem() {
     assert!(text.contains("not an ordinary file"), "{text}");
 }
 
+#[test]
+fn a_described_provider_is_warned_of_what_it_does_not_prove_or_keep() {
+    let text = "[[provider]]\nname = \"p\"\nsignature = { header = \"x-s\", message = \"{header:x-id}\" }\n\
+        event = \"/e\"\ntypes = { said = \"call.transcript\" }\ndata.call.id = \"/id\"\n\
+        [[route]]\nname = \"r\"\nprovider = \"p\"\nsecrets = { signing = { env = \"SET\" } }\n";
+    let checked = parse_text(text).unwrap();
+    let warnings: Vec<_> = checked.warnings.iter().map(ToString::to_string).collect();
+    let warnings = warnings.join("\n");
+    for expected in [
+        "callfeed.toml:3: warning: provider[p].signature.message: has no {body}",
+        "callfeed.toml:5: warning: provider[p].types: has call.transcript, of which a call has many",
+    ] {
+        assert!(warnings.contains(expected), "{expected} is not in\n{warnings}");
+    }
+    let numbered = text.replace("event =", "id = [\"/e\", \"/n\"]\nevent =");
+    let warnings = parse_text(&numbered.replace("{header:x-id}", "{body}"))
+        .unwrap()
+        .warnings;
+    assert!(
+        !warnings.iter().any(|warning| warning.path.starts_with("provider")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn described_providers_are_read_without_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("callfeed.toml");
+    let provider = "[[provider]]\nname = \"p\"\ntoken = { in = \"query:t\" }\nevent = \"/e\"\ntypes = {}\n";
+    let read = |text: &str| {
+        fs::write(&file, text).unwrap();
+        load_providers(&file).map_err(|problems| problems.to_string())
+    };
+    let names = |text: &str| -> Vec<_> { read(text).unwrap().into_iter().map(|provider| provider.name).collect() };
+    assert_eq!(names(&format!("nothing = 1\n{provider}[[route]]\nname = 7\n")), ["p"]);
+    assert_eq!(names(""), [""; 0]);
+    for (wrong, expected) in [
+        (
+            format!("{provider}{provider}"),
+            "callfeed.toml:7: provider[#2].name: p is also the name",
+        ),
+        ("provider = 1\n".to_owned(), "callfeed.toml:1: provider: "),
+        ("[[provider]\n".to_owned(), "callfeed.toml:1: "),
+    ] {
+        let problems = read(&wrong).unwrap_err();
+        assert!(problems.contains(expected), "{expected} is not in {problems}");
+    }
+}
+
 /// One route whose secret is `value`: its live values, and the warnings.
 fn secret_of(value: &str, dir: &Path) -> (Vec<Secret>, String) {
     let text = format!(
@@ -341,8 +390,11 @@ fn uncomment(text: &str, marker: &str) -> String {
     let lines = text.lines().map(|line| {
         let shown = line.strip_prefix(marker).filter(|rest| {
             let key = rest.split_once(" = ").map_or("", |(key, _)| key);
-            let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            is_key || rest.starts_with("[[")
+            let is_key = !key.is_empty()
+                && key
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte));
+            is_key || rest.starts_with('[')
         });
         shown.unwrap_or(line)
     });

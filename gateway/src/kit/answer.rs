@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Accepted;
-use crate::plugin::{MappedEvent, Rejection, RejectionKind, Reply};
+use crate::plugin::{MappedEvent, Plugin, Rejection, RejectionKind, Reply};
 
 /// What became of a webhook.
 #[derive(Debug)]
@@ -139,6 +139,20 @@ fn kind(rejection: &Rejection) -> &'static str {
         RejectionKind::Malformed => "malformed",
         RejectionKind::Unsupported => "unsupported",
     }
+}
+
+/// An answer or an expectation as the two are compared. Form, reason and code are what a plugin calls them; of a described
+/// provider nobody chose them, so that the cases of a plugin are those of a description, too.
+pub(super) fn compared(answer: &Value, plugin: &Plugin) -> Value {
+    let mut answer = answer.clone();
+    if plugin.is_described()
+        && let Some(members) = answer.as_object_mut()
+    {
+        for own_word in ["form", "reason", "code"] {
+            members.remove(own_word);
+        }
+    }
+    answer
 }
 
 /// The lines in which two answers differ, with the lines around them: `-` expected, `+` answered.

@@ -1,4 +1,4 @@
-//! What a file is.
+//! What a plugin is.
 
 use std::{
     path::Path,
@@ -16,7 +16,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Inspected {
     pub plugin: Arc<Plugin>,
-    pub file_bytes: usize,
     /// Compiled.
     pub load: Duration,
     /// From the cache of compiled plugins, as at every start of a gateway but the first.
@@ -27,21 +26,24 @@ pub struct Inspected {
 ///
 /// # Errors
 ///
-/// Why the file cannot serve as a plugin.
-pub async fn inspect(limits: &Limits, name: &str, wasm: &[u8], cache: &Path) -> Result<Inspected, plugin::Error> {
+/// Why it cannot be one.
+pub async fn inspect(
+    limits: &Limits,
+    cache: &Path,
+    load: impl AsyncFn(&Stand) -> Result<Arc<Plugin>, plugin::Error>,
+) -> Result<Inspected, plugin::Error> {
     let stand = Stand::new(&Limits {
         plugin_cache: Some(cache.to_owned()),
         ..limits.clone()
     })?;
     let began = Instant::now();
-    stand.load(name, wasm).await?;
-    let load = began.elapsed();
+    load(&stand).await?;
+    let compiled = began.elapsed();
     let began = Instant::now();
-    let plugin = stand.load(name, wasm).await?;
+    let plugin = load(&stand).await?;
     Ok(Inspected {
         plugin,
-        file_bytes: wasm.len(),
-        load,
+        load: compiled,
         load_cached: began.elapsed(),
     })
 }

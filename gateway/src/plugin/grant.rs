@@ -224,7 +224,7 @@ impl Grant {
         Ok(Self {
             route: route.name.clone(),
             secrets,
-            options: route.options.to_string(),
+            options: plugin.description.clone().unwrap_or_else(|| route.options.to_string()),
             headers,
             allow_unsigned: route.allow_unsigned,
             allow_hmac: route.allow_hmac,

@@ -127,6 +127,7 @@ pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugi
         imports,
         descriptor,
         options_schema,
+        description: None,
         pre,
         share: runtime.share(),
         lane: SlowLane::new(),

@@ -30,7 +30,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let found = args.subject.find()?;
     let stand = Stand::new(&args.subject.limits())?;
-    let plugin = stand.load(&found.name, &found.wasm).await?;
+    let plugin = found.load(&stand).await?;
     let cases = found.read_cases(&plugin.descriptor.provider)?;
     let costs = bench::measure(&stand, &plugin, &cases, args.calls)
         .await

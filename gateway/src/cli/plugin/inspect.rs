@@ -31,12 +31,12 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let found = args.subject.find()?;
     let limits = args.subject.limits();
     let cache = tempfile::tempdir()?;
-    let inspected = inspect::inspect(&limits, &found.name, &found.wasm, cache.path()).await?;
+    let inspected = inspect::inspect(&limits, cache.path(), async |stand| found.load(stand).await).await?;
     let descriptor = &inspected.plugin.descriptor;
     let costs = match &found.cases {
         Some(_) => {
             let stand = Stand::new(&limits)?;
-            let plugin = stand.load(&found.name, &found.wasm).await?;
+            let plugin = found.load(&stand).await?;
             let cases = found.read_cases(&descriptor.provider)?;
             bench::measure(&stand, &plugin, &cases, CALLS).await
         }
@@ -57,7 +57,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                 "ms_p99": milliseconds_of(costs, 0.99) })
         });
         let json = json!({
-            "file": found.file, "bytes": inspected.file_bytes, "contract": inspected.plugin.contract,
+            "file": found.file, "bytes": found.file_bytes, "contract": inspected.plugin.contract,
             "provider": descriptor.provider, "display_name": descriptor.display_name, "version": descriptor.version,
             "assurance": descriptor.assurance.as_str(), "methods": descriptor.methods,
             "content_types": descriptor.content_types, "body_bytes_max": descriptor.body_bytes_max,
@@ -70,7 +70,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return Ok(());
     }
     let line = |title: &str, text: &str| say_foreign(&format!("{title:<10} {text}"));
-    line("file", &format!("{}, {} bytes", found.file, inspected.file_bytes));
+    line("file", &format!("{}, {} bytes", found.file, found.file_bytes));
     line("contract", &inspected.plugin.contract);
     line(
         "provider",

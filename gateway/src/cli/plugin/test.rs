@@ -62,7 +62,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let found = args.subject.find()?;
     let stand = Stand::new(&args.subject.limits())?;
-    let plugin = match stand.load(&found.name, &found.wasm).await {
+    let plugin = match found.load(&stand).await {
         Ok(plugin) => plugin,
         Err(error) => return tell(&args, &found, None, &Report::refused(&error)),
     };

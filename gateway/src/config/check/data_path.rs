@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{config::raw::nearest, inbound::SCHEMA};
 
-static EVENT: LazyLock<Value> =
+pub(super) static EVENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(SCHEMA).expect("a test parses the embedded schema"));
 
 /// What is wrong with a path, and what to do about it.
@@ -85,7 +85,7 @@ fn resolve(schema: &'static Value) -> &'static Value {
     }
 }
 
-fn resolve_reference(schema: &'static Value) -> &'static Value {
+pub(super) fn resolve_reference(schema: &'static Value) -> &'static Value {
     match schema["$ref"]
         .as_str()
         .and_then(|reference| reference.strip_prefix('#'))

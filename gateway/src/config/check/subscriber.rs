@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use super::{
     MINUTE, MS, Names, PEM_BYTES_MAX, SECOND,
     data_path::{self, Wrong},
-    has_user, http_url,
+    has_user, http_url, one_of,
 };
 use crate::{
     clock,
@@ -352,23 +352,6 @@ fn custom_signature(t: &mut Table<'_>) -> Option<CustomSignature> {
         prefix: prefix.unwrap_or_default(),
         over,
     })
-}
-
-/// A choice; the first is the default.
-fn one_of<T: Copy, const N: usize>(t: &mut Table<'_>, key: &'static str, choices: [(&str, T); N]) -> T {
-    let chosen = t.take(key).and_then(|value| {
-        let text = value.text()?;
-        let chosen = choices.iter().find(|(name, _)| *name == text);
-        if chosen.is_none() {
-            let names = choices.map(|(name, _)| format!("\"{name}\""));
-            value.problem(
-                format!("{} is not known", quote(text)),
-                format!("choose one of {}", names.join(", ")),
-            );
-        }
-        chosen
-    });
-    chosen.map_or(choices[0].1, |(_, choice)| *choice)
 }
 
 fn headers(

@@ -4,7 +4,7 @@ use hyper::header::HeaderName;
 
 use super::{Case, Check, Exam, Ready, grant_of, said};
 use crate::{
-    kit::answer::difference,
+    kit::answer::{compared, difference},
     plugin::{Conditions, Descriptor},
 };
 
@@ -25,6 +25,10 @@ pub(super) fn loads(exam: &mut Exam<'_>) {
 
 pub(super) async fn describe(exam: &mut Exam<'_>) {
     const TIMES: u64 = 4;
+    if exam.plugin.is_described() {
+        exam.not_applicable(Check::Describe, "a [[provider]] is its description");
+        return;
+    }
     for time in 1..=TIMES {
         let conditions = Conditions {
             noise: time.wrapping_mul(exam.options.seed.wrapping_mul(0x0123_4567_89ab)) | 1,
@@ -54,8 +58,13 @@ fn changed(one: &Descriptor, other: &Descriptor) -> String {
 
 /// Runs every case, and compares.
 pub(super) async fn cases<'c>(exam: &mut Exam<'_>, cases: &'c [Case]) -> Vec<Ready<'c>> {
+    let (cases, left_out): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case.is_of(exam.plugin));
+    let left_out = match left_out.len() {
+        0 => String::new(),
+        count => format!("; {count} more have options, and a [[provider]] has none"),
+    };
     let mut all = Vec::with_capacity(cases.len());
-    for (at, case) in cases.iter().enumerate() {
+    for (at, case) in cases.iter().copied().enumerate() {
         exam.step(Check::Cases, at, cases.len());
         let grant = match case.grant(exam.plugin) {
             Ok(grant) => grant,
@@ -76,14 +85,15 @@ pub(super) async fn cases<'c>(exam: &mut Exam<'_>, cases: &'c [Case]) -> Vec<Rea
             }
         };
         let answer = exam.run(&grant, request.clone(), Conditions::default()).await;
-        match &case.expected {
+        let answered = compared(&answer.json(), exam.plugin);
+        match case.expected.as_ref().map(|expected| compared(expected, exam.plugin)) {
             None => exam.fail(
                 Check::Cases,
                 format!("{}: there is no expected.json; --bless writes it", case.name),
                 None,
             ),
-            Some(expected) if *expected != answer.json() => {
-                let difference = difference(expected, &answer.json());
+            Some(expected) if expected != answered => {
+                let difference = difference(&expected, &answered);
                 exam.fail(
                     Check::Cases,
                     format!("{}: - expected, + answered ({answer})\n{difference}", case.name),
@@ -109,7 +119,10 @@ pub(super) async fn cases<'c>(exam: &mut Exam<'_>, cases: &'c [Case]) -> Vec<Rea
             proven,
         });
     }
-    exam.tried(Check::Cases, format!("{} cases", cases.len()));
+    if cases.is_empty() {
+        exam.fail(Check::Cases, format!("there is no case{left_out}"), None);
+    }
+    exam.tried(Check::Cases, format!("{} cases{left_out}", cases.len()));
     all
 }
 

@@ -1,0 +1,477 @@
+//! What a `[[provider]]` can say is done, to the letter. The examples that are described stand beside the plugins in the kit's
+//! tests.
+
+use std::{fs, path::Path, sync::Arc};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use callfeed::{
+    config::{self, Limits},
+    kit::Answer,
+    plugin::{Assurance, Grant, Plugins, Request},
+};
+use harness::guest;
+use ring::hmac;
+use serde_json::{Value, json};
+
+use crate::host::{Host, RECEIVED_AT_MS, cloud_event};
+
+const KEY: &str = "0123456789abcdef";
+/// The same bytes as Standard Webhooks write them.
+const WHSEC: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZg==";
+const SECONDS: &str = "1780315200";
+
+/// A route on each provider described so, by the lines of its block and of its route.
+async fn granted(host: &Host, blocks: &[(String, String)]) -> Vec<Arc<Grant>> {
+    let blocks = blocks.iter().enumerate().map(|(number, (block, route))| {
+        let name = format!("name = 'p{number}'");
+        format!("[[provider]]\n{name}\n{block}\n[[route]]\n{name}\nprovider = 'p{number}'\n{route}\n")
+    });
+    let text = blocks.collect::<String>();
+    let checked = config::parse(&text, "described.toml", &|_| None, Path::new(""))
+        .unwrap_or_else(|refused| panic!("{}", refused.problems));
+    let mut plugins = Plugins::new();
+    let problems = host
+        .stand
+        .runtime
+        .declare(&checked.config.providers, &mut plugins)
+        .await;
+    assert!(problems.is_empty(), "{problems:?}");
+    let grants = checked.config.routes.iter().map(|route| {
+        let plugin = Arc::clone(&plugins[&route.provider]);
+        Arc::new(Grant::new(plugin, route).unwrap_or_else(|problems| panic!("{problems:?}")))
+    });
+    grants.collect()
+}
+
+/// A provider that only names its events, and how they are proven.
+fn proven_by(scheme: &str, route: &str) -> (String, String) {
+    (format!("{scheme}\nevent = '/e'\ntypes = {{ }}"), route.to_owned())
+}
+
+fn webhook(headers: &[(&str, &str)], query: &[(&str, &str)], body: &str) -> Request {
+    let owned = |pairs: &[(&str, &str)]| {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        pairs.collect::<Vec<_>>()
+    };
+    Request {
+        method: "POST".to_owned(),
+        urls: vec!["https://hooks.example.com/hooks/p".to_owned()],
+        path: String::new(),
+        query: owned(query),
+        headers: owned(headers),
+        peer: None,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        form: Vec::new(),
+        received_at_ms: RECEIVED_AT_MS,
+    }
+}
+
+fn mac(algorithm: hmac::Algorithm, message: &str) -> Vec<u8> {
+    let key = hmac::Key::new(algorithm, KEY.as_bytes());
+    hmac::sign(&key, message.as_bytes()).as_ref().to_vec()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn hex_mac(message: &str) -> String {
+    hex(&mac(hmac::HMAC_SHA256, message))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signatures_are_found_wherever_a_provider_puts_them() {
+    const BODY: &str = r#"{"e":"x"}"#;
+    let host = Host::new(&Limits::default());
+    let right = hex_mac(BODY);
+    let dated = hex_mac(&format!("{SECONDS}.{BODY}"));
+    let listed = "signature = { header = 'x-s', pattern = 't={timestamp}, v1={signature}', message = '{timestamp}.{body}', \
+                  tolerance = '1m', tolerance_ahead = '30s' }";
+    let at = |seconds: i64| {
+        let text = (1_780_315_200 + seconds).to_string();
+        format!("v1={},t={text}", hex_mac(&format!("{text}.{BODY}")))
+    };
+    let zoom = "signature = { header = 'x-zm-signature', pattern = 'v0={signature}', timestamp_header = 'x-zm-time', \
+                message = 'v0:{timestamp}:{body}' }";
+    let with_id = "signature = { header = 'x-s', message = '{header:x-id}.{body}' }";
+    let standard = |message: &str| BASE64_STANDARD.encode(mac(hmac::HMAC_SHA256, message));
+    let long = BASE64_STANDARD.encode(mac(hmac::HMAC_SHA512, BODY));
+    let rfc3339 = "signature = { header = 'x-s', timestamp_header = 'x-t', message = '{body}{timestamp}', timestamp = 'rfc3339' }";
+    let noon = "2026-06-01T14:00:00+02:00";
+
+    const PLAIN: &str = "signature = { header = 'X-S' }";
+    const LONG: &str = "signature = { header = 'x-s', algorithm = 'hmac-sha512', encoding = 'base64', pattern = 'sha512={signature}' }";
+    const STANDARD: &str = "signature = 'standard-webhooks'";
+    let wrong = "0".repeat(64);
+    let tries = [
+        (PLAIN, vec![("x-s", right.clone())], "accepted 1"),
+        (PLAIN, vec![("x-s", right.to_uppercase())], "accepted 1"),
+        (
+            PLAIN,
+            vec![("x-s", wrong.clone()), ("x-s", right.clone())],
+            "accepted 1",
+        ),
+        (PLAIN, vec![("x-s", wrong.clone())], "signature-mismatch"),
+        (PLAIN, vec![("x-s", format!("sha256={right}"))], "signature-malformed"),
+        (PLAIN, vec![], "not-proven"),
+        (LONG, vec![("x-s", format!("sha512={long}"))], "accepted 1"),
+        (LONG, vec![("x-s", long.clone())], "signature-malformed"),
+        (listed, vec![("x-s", format!("t={SECONDS},v1={dated}"))], "accepted 1"),
+        (
+            listed,
+            vec![("x-s", format!("v1={wrong}, v0=x,v1={dated},t={SECONDS}"))],
+            "accepted 1",
+        ),
+        (listed, vec![("x-s", format!("v1={dated}"))], "signature-malformed"),
+        (
+            listed,
+            vec![("x-s", format!("t=1780315201,v1={dated}"))],
+            "signature-mismatch",
+        ),
+        (listed, vec![("x-s", at(-60))], "accepted 1"),
+        (listed, vec![("x-s", at(-61))], "timestamp-too-old"),
+        (listed, vec![("x-s", at(30))], "accepted 1"),
+        (listed, vec![("x-s", at(31))], "timestamp-in-future"),
+        (
+            listed,
+            vec![("x-s", format!("t=now,v1={}", hex_mac(&format!("now.{BODY}"))))],
+            "timestamp-malformed",
+        ),
+        (
+            zoom,
+            vec![
+                (
+                    "x-zm-signature",
+                    format!("v0={}", hex_mac(&format!("v0:{SECONDS}:{BODY}"))),
+                ),
+                ("x-zm-time", SECONDS.to_owned()),
+            ],
+            "accepted 1",
+        ),
+        (
+            zoom,
+            vec![("x-zm-signature", format!("v0={right}"))],
+            "timestamp-missing",
+        ),
+        (
+            with_id,
+            vec![("x-s", hex_mac(&format!("7.{BODY}"))), ("x-id", "7".to_owned())],
+            "accepted 1",
+        ),
+        (with_id, vec![("x-s", hex_mac(&format!(".{BODY}")))], "header-missing"),
+        (
+            rfc3339,
+            vec![("x-s", hex_mac(&format!("{BODY}{noon}"))), ("x-t", noon.to_owned())],
+            "accepted 1",
+        ),
+        (
+            STANDARD,
+            vec![
+                ("webhook-id", "m1".to_owned()),
+                ("webhook-timestamp", SECONDS.to_owned()),
+                (
+                    "webhook-signature",
+                    format!(
+                        "v1,{} v1a,x v1,{}",
+                        standard("?"),
+                        standard(&format!("m1.{SECONDS}.{BODY}"))
+                    ),
+                ),
+            ],
+            "accepted 1",
+        ),
+    ];
+    let blocks = tries.each_ref().map(|(scheme, ..)| {
+        let secret = if *scheme == STANDARD { WHSEC } else { KEY };
+        proven_by(scheme, &format!("secrets = {{ signing = '{secret}' }}"))
+    });
+    for (grant, (scheme, headers, expected)) in granted(&host, &blocks).await.iter().zip(tries) {
+        assert_eq!(grant.plugin.descriptor.assurance, Assurance::SignedBody);
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        for (name, _) in &headers {
+            assert!(
+                grant.headers.iter().any(|known| known == name),
+                "{name} is not asked for"
+            );
+        }
+        let line = host.judge(grant, webhook(&headers, &[], BODY)).await.to_string();
+        assert!(line.contains(expected), "{line}, not {expected}: {scheme} {headers:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_found_wherever_a_provider_puts_it() {
+    const BODY: &str = r#"{"e":"x","t":["0123456789abcdef"]}"#;
+    let host = Host::new(&Limits::default());
+    let tries = [
+        (
+            "in = 'header:Authorization', prefix = 'Bearer '",
+            &[("authorization", "Bearer 0123456789abcdef")] as &[_],
+            &[] as &[_],
+            BODY,
+            "accepted 1",
+        ),
+        (
+            "in = 'header:Authorization', prefix = 'Bearer '",
+            &[("authorization", KEY)],
+            &[],
+            BODY,
+            "token-malformed",
+        ),
+        (
+            "in = 'header:x-t'",
+            &[("x-t", "0123456789abcde")],
+            &[],
+            BODY,
+            "token-mismatch",
+        ),
+        ("in = 'header:x-t'", &[], &[], BODY, "not-proven"),
+        ("in = 'query:t'", &[], &[("t", KEY)], BODY, "accepted 1"),
+        ("in = 'query:t'", &[], &[("t", "")], BODY, "token-mismatch"),
+        ("in = 'body:/t/0'", &[], &[], BODY, "accepted 1"),
+        ("in = 'body:/e'", &[], &[], BODY, "token-mismatch"),
+        ("in = 'body:/t'", &[], &[], BODY, "not-proven"),
+        ("in = 'body:/t/0'", &[], &[], "{", "json-invalid"),
+    ];
+    let mut blocks: Vec<_> = tries
+        .iter()
+        .map(|(place, ..)| {
+            proven_by(
+                &format!("token = {{ {place} }}"),
+                &format!("secrets = {{ token = '{KEY}' }}"),
+            )
+        })
+        .collect();
+    blocks.push(proven_by("token = { in = 'header:x-t' }", "allow_unsigned = true"));
+    blocks.push(proven_by("token = { in = 'body:/t/0' }", "allow_unsigned = true"));
+    let grants = granted(&host, &blocks).await;
+    for (grant, (place, headers, query, body, expected)) in grants.iter().zip(tries) {
+        assert_eq!(grant.plugin.descriptor.assurance, Assurance::Token);
+        let answer = host.judge(grant, webhook(headers, query, body)).await;
+        let line = answer.to_string();
+        assert!(line.contains(expected), "{line}, not {expected}: {place}");
+        if let Answer::Accepted(accepted) = &answer {
+            let event = cloud_event(&accepted.events[0]).to_string();
+            assert!(
+                !event.contains(KEY) || place.contains("header") || place.contains("query"),
+                "{event}"
+            );
+        }
+    }
+    // What nothing proves is taken where the operator says so, and only there.
+    let [.., open, body] = &*grants else {
+        panic!("they were the last")
+    };
+    for headers in [&[] as &[_], &[("x-t", "anything")]] {
+        assert_eq!(
+            host.judge(open, webhook(headers, &[], BODY)).await.to_string(),
+            "accepted 1"
+        );
+    }
+    // A token in a body would be in the event, where the gateway does not know it.
+    let line = host.judge(body, webhook(&[], &[], BODY)).await.to_string();
+    assert!(line.contains("host-misconfigured"), "{line}");
+}
+
+const MAPPED: &str = r#"
+token = { in = "query:t" }
+content_types = ["application/json", "application/x-www-form-urlencoded"]
+event = "/e"
+id = ["/e", "/n"]
+test = { pointer = "/test", values = { yes = "true" } }
+types = { ended = "by-outcome", "end*" = "call.completed", sms = "message.received", ping = "ignore" }
+occurred_at = ["/at", { pointer = "/at", as = "milliseconds" }]
+[provider.data]
+call.id = { pointer = "/call/id", when = { "/e" = "end*" } }
+call.direction = { pointer = "/call/way", values = { "out*" = "outbound", outer = "inbound", "*" = "unknown" } }
+call.outcome = { pointer = "/call/result", values = { "" = "missed", none = "no_answer" } }
+call.from = { number = { pointer = "/call/from", as = "00" }, name = "/call/name" }
+call.to = [{ pointer = "/call/to", as = "digits", when = { "/call/way" = ["in", "out"] } }, "/ends/1/number"]
+call.started_at = { pointer = "/call/start", as = "seconds" }
+call.answered_at = "/at"
+call.duration_seconds = [{ pointer = "/call/clock", as = "clock" }, "/call/length"]
+call.talk_seconds = { pointer = "/call/talk", as = "minutes" }
+call.agent.id = "/call/agent/id"
+call.recording = { url = "/call/recording", expires_at = "/call/until" }
+call.extracted = "/call/found"
+call.summary = "/call/found/summary"
+call.steps = { each = "/call/steps", item = { name = "/name", value = "/value" } }
+call.transcript = { pointer = "/call/text", labels = { "A: " = "agent", "A:" = "system" } }
+message.id = { pointer = "/sms/id", when = { "/e" = "sms" } }
+message.channel = { const = "sms" }
+message.media = { each = "/sms/media", item = "" }
+lead.id = "/call/lead"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_description_is_followed_to_the_letter() {
+    let host = Host::new(&Limits::default());
+    let blocks = [(MAPPED.to_owned(), format!("secrets = {{ token = '{KEY}' }}"))];
+    let grant = granted(&host, &blocks).await.remove(0);
+    let map = async |body: Value| {
+        let request = webhook(&[], &[("t", KEY)], &body.to_string());
+        match host.judge(&grant, request).await {
+            Answer::Accepted(accepted) => {
+                let mut data = cloud_event(&accepted.events[0])["data"].take();
+                data.as_object_mut().expect("it is one").remove("provider");
+                let mapped = &accepted.mapped[0];
+                json!([mapped.kind, mapped.id, mapped.subject, mapped.occurred_at_ms, data])
+            }
+            other => other.to_string().into(),
+        }
+    };
+
+    // Every conversion; what was changed on its way stays, what was taken whole does not.
+    let call = json!({
+        "id": 7, "way": "outgoing", "result": "", "from": "0033 6 12 34 56 78", "name": "N", "to": "16045551234", "start": 1780315200.5,
+        "clock": "1:02:03", "length": 5, "talk": 1.5, "agent": { "id": "" }, "recording": "https://r", "until": "2026-07-01T00:00:00Z",
+        "found": { "a": 1, "summary": "S" }, "text": "hm\nA: one\ntwo\nA:three\n", "lead": "l",
+        "steps": [{ "name": "x", "value": { "y": [1] } }, { "value": 2 }, 3, { "name": "z", "more": 4 }],
+    });
+    let body = json!({ "e": "ended", "n": 1, "at": "2026-06-01T14:00:00+02:00", "test": "yes", "call": call, "ends": [{}, { "number": "+16045550000" }] });
+    let expected = json!(["call.missed", "ended:1", "7", 1_780_315_200_000_u64, {
+        "provider_event": "ended", "test": true,
+        "call": {
+            "id": "7", "direction": "outbound", "outcome": "missed",
+            "from": { "number": "+33612345678", "raw": "0033 6 12 34 56 78", "name": "N" },
+            "to": { "number": "+16045550000", "raw": "+16045550000" },
+            "started_at": "2026-06-01T12:00:00.500Z", "answered_at": "2026-06-01T12:00:00Z",
+            "duration_seconds": 3723, "talk_seconds": 90,
+            "recording": { "url": "https://r", "expires_at": "2026-07-01T00:00:00Z" },
+            "extracted": { "a": 1, "summary": "S" }, "summary": "S",
+            "steps": [{ "name": "x", "value": { "y": [1] } }, { "name": "z" }],
+            "transcript": [{ "speaker": "unknown", "text": "hm" }, { "speaker": "agent", "text": "one\ntwo" }, { "speaker": "system", "text": "three" }],
+        },
+        "lead": { "id": "l" },
+        "extra": {
+            "n": 1, "at": "2026-06-01T14:00:00+02:00", "test": "yes",
+            "call": {
+                "id": 7, "way": "outgoing", "result": "", "to": "16045551234", "start": 1780315200.5, "clock": "1:02:03", "length": 5,
+                "talk": 1.5, "agent": { "id": "" }, "steps": [{}, { "value": 2 }, 3, { "more": 4 }],
+                "found": { "a": 1 },
+            },
+            "ends": [{}, {}],
+        },
+    }]);
+    assert_eq!(map(body).await, expected);
+
+    // Nothing but an id; a closer pattern counts before a wider one; values that cannot be what they should be stay.
+    let odd = json!({
+        "id": "7", "way": null, "from": { "no": 1 }, "start": 0, "clock": "61", "length": -1, "talk": "x", "found": [], "text": "",
+        "steps": {}, "recording": 7,
+    });
+    let expected = json!(["call.completed", "ending:2", "7", 5, {
+        "provider_event": "ending", "test": false,
+        "call": { "id": "7", "direction": "unknown", "recording": { "url": "7" } },
+        "extra": {
+            "n": 2, "at": 5,
+            "call": {
+                "way": null, "from": { "no": 1 }, "start": 0, "clock": "61", "length": -1, "talk": "x", "text": "",
+                "steps": {}, "recording": 7,
+            },
+        },
+    }]);
+    assert_eq!(
+        map(json!({ "e": "ending", "n": 2, "at": 5, "call": odd })).await,
+        expected
+    );
+
+    // Another block is what it is about; an item that is a text.
+    let sms =
+        json!({ "e": "sms", "n": "3", "call": { "id": "7" }, "sms": { "id": "s", "media": ["https://m", 1, {}] } });
+    let expected = json!(["message.received", "sms:3", "s", null, {
+        "provider_event": "sms", "test": false, "time_is_received": true,
+        "message": { "id": "s", "channel": "sms", "direction": "unknown", "media": [{ "url": "https://m" }, { "url": "1" }] },
+        "extra": { "n": "3", "call": { "id": "7" }, "sms": { "media": [{}, 1, {}] } },
+    }]);
+    assert_eq!(map(sms).await, expected);
+
+    // Without a name here it stays whole.
+    let expected = json!(["provider.other", "new:4", "new:4", null, {
+        "provider_event": "new", "test": false, "time_is_received": true,
+        "extra": { "n": 4, "call": { "id": "7", "name": "N", "lead": null } },
+    }]);
+    let other = json!({ "e": "new", "n": 4, "call": { "id": "7", "name": "N", "lead": null } });
+    assert_eq!(map(other).await, expected);
+
+    for (body, expected) in [
+        (json!({ "e": "ping" }), "ignored token event-ignored"),
+        (json!({ "e": "", "n": 1 }), "quarantined malformed event-missing: "),
+        (json!({ "n": 1 }), "quarantined malformed event-missing: "),
+        (
+            json!({ "e": "ended", "call": { "id": "7" } }),
+            "quarantined malformed id-missing: ",
+        ),
+        (
+            json!({ "e": "ended", "n": 1 }),
+            "quarantined malformed subject-missing: ",
+        ),
+        (
+            json!({ "e": "sms", "n": 1, "sms": { "id": {} } }),
+            "quarantined malformed subject-missing: ",
+        ),
+        (json!([]), "quarantined malformed json-not-an-object: "),
+    ] {
+        assert_eq!(map(body.clone()).await, expected, "{body}");
+    }
+
+    // The fields of a form are members like any other.
+    let mut form = webhook(&[], &[("t", KEY)], "e=ended&n=5&n=6&x=");
+    form.form = form_urlencoded::parse(&form.body).into_owned().collect();
+    let line = host.judge(&grant, form).await.to_string();
+    assert_eq!(line, "quarantined malformed id-missing: ");
+}
+
+/// The blocks that `config.example.toml` and the README show do what they say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_are_served() {
+    let read = |name| fs::read_to_string(guest::workspace().join(name)).expect("it can be read");
+    let (example, readme) = (read("config.example.toml"), read("README.md"));
+    let lines = example.lines().skip_while(|line| *line != "#   [[provider]]").skip(2);
+    let lines = lines.take_while(|line| *line != "#   [[provider]]");
+    let is_key = |line: &&str| line.starts_with('[') || line.contains(" = ");
+    let block: Vec<_> = lines
+        .filter_map(|line| line.strip_prefix("#   "))
+        .filter(is_key)
+        .collect();
+    let (_, short) = readme
+        .split_once("[[provider]]\nname = \"acme-voice\"\n")
+        .expect("it is shown");
+    let (short, _) = short.split_once("```").expect("the block ends");
+    let host = Host::new(&Limits::default());
+    let route = format!("secrets = {{ signing = '{KEY}' }}");
+    let blocks = [(block.join("\n"), route.clone()), (short.to_owned(), route)];
+    let grants = granted(&host, &blocks).await;
+    let body = r#"{"event":"call.ended","sent":1780315199000,"call":{"id":"c1","direction":"outgoing","result":"noanswer",
+        "caller":"+16045550100","started":1780315100,"length":"00:42","turns":[{"role":"user","text":"Hi","offset":1.5}]}}"#;
+    let signature = format!("t={SECONDS},v1={}", hex_mac(&format!("{SECONDS}.{body}")));
+    let call = async |grant: &Arc<Grant>| match host
+        .judge(grant, webhook(&[("x-acme-signature", &signature)], &[], body))
+        .await
+    {
+        Answer::Accepted(accepted) => (
+            accepted.mapped[0].kind.clone(),
+            accepted.mapped[0].id.clone(),
+            cloud_event(&accepted.events[0])["data"]["call"].take(),
+        ),
+        answer => panic!("{answer}"),
+    };
+    let expected = json!({
+        "id": "c1", "direction": "outbound", "state": "ended", "outcome": "no_answer",
+        "from": { "number": "+16045550100", "raw": "+16045550100" },
+        "started_at": "2026-06-01T11:58:20Z", "duration_seconds": 42,
+        "transcript": [{ "speaker": "customer", "text": "Hi", "at": "2026-06-01T11:58:21.500Z" }],
+    });
+    let id = "call.ended:c1".to_owned();
+    assert_eq!(call(&grants[0]).await, ("call.failed".to_owned(), id.clone(), expected));
+    let expected = json!({
+        "id": "c1", "direction": "unknown",
+        "from": { "number": "+16045550100", "raw": "+16045550100" },
+        "started_at": "2026-06-01T11:58:20Z",
+        "transcript": [{ "speaker": "unknown", "text": "Hi" }],
+    });
+    assert_eq!(call(&grants[1]).await, ("call.completed".to_owned(), id, expected));
+}
