@@ -155,6 +155,18 @@ struct Pauses {
     not_before: HashMap<u64, (u32, Time)>,
     /// No attempt at all before this time.
     held_until: Time,
+    /// By how much they are over sooner because the clock was set forward between two processes, in all.
+    hastened: Time,
+}
+
+impl Pauses {
+    fn hasten(&mut self, by: Time) {
+        self.hastened += by;
+        self.held_until -= by;
+        for (_, not_before) in self.not_before.values_mut() {
+            *not_before -= by;
+        }
+    }
 }
 
 /// The running process, and what the model knows of it.
@@ -919,10 +931,7 @@ impl History {
             // Between two processes there is only the wall clock. Where that was set forward, pauses seem to be over.
             let seems = now.as_microsecond() - steady.at.as_microsecond();
             let too_much = (seems - (self.now - self.disk.settled)).max(0);
-            pauses.held_until -= too_much;
-            for (_, not_before) in pauses.not_before.values_mut() {
-                *not_before -= too_much;
-            }
+            pauses.hasten(too_much);
         }
         let core = Core::new(&self.config, self.keep, progress, now, now.duration_since(wall));
         self.life = Some(Life {
@@ -1108,12 +1117,15 @@ impl History {
         disk.cursor = settlement.cursor;
         disk.steady = Some(settlement.steady);
         disk.settled = at;
+        disk.pauses.hasten(pauses.hastened - disk.pauses.hastened);
         for waiting in &settlement.waiting {
             disk.waiting.insert(waiting.seq, waiting.clone());
             disk.dead.remove(&waiting.seq);
-            if let Some(pause) = pauses.not_before.remove(&waiting.seq) {
-                disk.pauses.not_before.insert(waiting.seq, pause);
-            }
+            // One that was given up and is wanted once more, both since the record before, has no pause.
+            match pauses.not_before.remove(&waiting.seq) {
+                Some(pause) => disk.pauses.not_before.insert(waiting.seq, pause),
+                None => disk.pauses.not_before.remove(&waiting.seq),
+            };
         }
         for seq in settlement.delivered.iter().chain(&settlement.dead) {
             disk.pauses.not_before.remove(seq);

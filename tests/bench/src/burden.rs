@@ -2,13 +2,14 @@
 
 use std::{net::TcpListener, sync::Arc};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::{
-    Bench, gateway,
+    Bench, gateway, load,
+    receiver::Receivers,
     relay::Contender,
     server::free_address,
-    table::{Goal, Row, Side, Table},
+    table::{Goal, Row, Series, Side, Table},
     webhook::Stock,
 };
 
@@ -28,12 +29,8 @@ pub(crate) async fn stored(bench: &Bench, table: &mut Table) -> Result<()> {
         // There is always something to remove.
         contender.rests = false;
     }
-    for first in (0..stored).step_by(FILL) {
-        let stock = Arc::new(Stock::new(first as u64, FILL.min(stored - first)));
+    for stock in fill(stored) {
         contenders[0].throughput(bench, table, &stock, false).await?;
-        if first / FILL % 10 == 9 {
-            eprintln!("callfeed-bench: {} of {stored} events stored", first + FILL);
-        }
     }
     compare(bench, table, &mut contenders, stored as u64, bench.options.events).await?;
     let kept = gateway::events(bench, "stored").await?;
@@ -77,6 +74,57 @@ pub(crate) async fn dead(bench: &Bench, table: &mut Table) -> Result<()> {
         goal: Goal::None,
     });
     stop(contenders).await
+}
+
+/// What has piled up for a subscriber while it was down.
+pub(crate) async fn backlog(bench: &Bench, table: &mut Table) -> Result<()> {
+    let stored = bench.options.stored;
+    let address = free_address()?;
+    let server = gateway::start(bench, "backlog", &[address], "").await?;
+    for stock in fill(stored) {
+        load::flood(server.address, &stock, bench.options.connections).await?;
+    }
+    let receivers = Receivers::start_at(&[address]).await?;
+    receivers.expect(0, stored);
+    let arrivals = receivers.all().await?;
+    let (Some(first), Some(last)) = (arrivals.iter().min(), arrivals.iter().max()) else {
+        bail!("--stored 0 leaves nothing to deliver");
+    };
+    let drained = stored as f64 / (*last - *first).as_secs_f64();
+    let memory_peak = Some(server.memory_peak()?);
+
+    let mut live = Contender::new(server, receivers);
+    for round in 0..=bench.options.rounds {
+        let first = stored + round * bench.options.events;
+        let stock = Arc::new(Stock::new(first as u64, bench.options.events));
+        live.throughput(bench, table, &stock, round > 0).await?;
+    }
+    table.push(Row {
+        measurement: format!("a backlog of {stored} to 1 / what comes live"),
+        unit: "deliveries/s",
+        gateway: Side {
+            figures: Series::one(drained),
+            cpu: None,
+            memory_peak,
+        },
+        baseline: Some(Side {
+            figures: Series::one(live.per_second.median()),
+            cpu: None,
+            memory_peak: Some(live.server.memory_peak()?),
+        }),
+        goal: Goal::None,
+    });
+    live.server.stop().await
+}
+
+/// So many webhooks, a part at a time; says how far it is.
+fn fill(stored: usize) -> impl Iterator<Item = Arc<Stock>> {
+    (0..stored).step_by(FILL).map(move |first| {
+        if first > 0 && first % (10 * FILL) == 0 {
+            eprintln!("callfeed-bench: {first} of {stored} events stored");
+        }
+        Arc::new(Stock::new(first as u64, FILL.min(stored - first)))
+    })
 }
 
 async fn compare(

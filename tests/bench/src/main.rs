@@ -87,6 +87,9 @@ enum Measurement {
     Stored,
     /// The same to nine subscribers beside one that never answers, against a gateway with the nine alone.
     Dead,
+    /// As many events as `stored` has, which a subscriber gets that was down all the while, against what the same gateway
+    /// relays to it then.
+    Backlog,
     /// One of the bare servers, as this program starts them.
     #[command(hide = true)]
     Baseline(baseline::Arguments),
@@ -103,7 +106,7 @@ struct Options {
     /// Connections that send; each waits for its answer before it sends again.
     #[arg(long, global = true, default_value_t = 64)]
     connections: usize,
-    /// Events in the store before `stored` begins.
+    /// Events in the store before `stored` and `backlog` begin.
     #[arg(long, global = true, default_value_t = 1_000_000)]
     stored: usize,
     /// Webhooks per second while latency is measured.
@@ -168,6 +171,9 @@ fn run(measurement: &Measurement, options: &Options) -> Result<ExitCode> {
         }
         if matches!(measurement, Measurement::All | Measurement::Stored) {
             burden::stored(&bench, &mut table).await.context("stored")?;
+        }
+        if matches!(measurement, Measurement::All | Measurement::Backlog) {
+            burden::backlog(&bench, &mut table).await.context("backlog")?;
         }
         anyhow::Ok(())
     })?;

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -16,8 +16,8 @@ use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 
 use crate::webhook;
 
-/// When a subscriber that waits for more has waited in vain.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// When a subscriber that waits for more has waited in vain. One that was down is tried again within a minute or so.
+const SILENCE_MAX: Duration = Duration::from_secs(150);
 
 /// Any number of services, each with an address of its own.
 pub(crate) struct Receivers {
@@ -42,9 +42,14 @@ struct Arrivals {
 
 impl Receivers {
     pub(crate) async fn start(count: usize) -> Result<Self> {
+        Self::start_at(&vec![(Ipv4Addr::LOCALHOST, 0).into(); count]).await
+    }
+
+    /// One at each of these addresses.
+    pub(crate) async fn start_at(at: &[SocketAddr]) -> Result<Self> {
         let (mut addresses, mut inboxes, mut serving) = (Vec::new(), Vec::new(), JoinSet::new());
-        for _ in 0..count {
-            let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        for address in at {
+            let listener = TcpListener::bind(address).await?;
             let inbox = Arc::new(Inbox::default());
             addresses.push(listener.local_addr()?);
             inboxes.push(Arc::clone(&inbox));

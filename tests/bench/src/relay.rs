@@ -27,7 +27,7 @@ pub(crate) struct Contender {
     /// Webhooks answered per second.
     pub(crate) answered: Series,
     /// Webhooks that reached every subscriber, per second.
-    per_second: Series,
+    pub(crate) per_second: Series,
     cpu: Series,
     median_ms: Series,
     slow_ms: Series,
@@ -127,7 +127,7 @@ impl Contender {
         Ok(Self::new(server, receivers))
     }
 
-    fn new(server: Server, receivers: Receivers) -> Self {
+    pub(crate) fn new(server: Server, receivers: Receivers) -> Self {
         let empty = Series::default;
         Self {
             server,
