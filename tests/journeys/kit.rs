@@ -8,6 +8,10 @@ const PROVIDER: &str = "salpre";
 
 /// A copy of a built-in provider's cases, to be changed.
 fn cases() -> tempfile::TempDir {
+    copy_of(&format!("plugins/{PROVIDER}/cases"))
+}
+
+fn copy_of(folder: &str) -> tempfile::TempDir {
     fn copy(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap() {
@@ -21,10 +25,7 @@ fn cases() -> tempfile::TempDir {
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    copy(
-        &workspace.join("plugins").join(PROVIDER).join("cases"),
-        directory.path(),
-    );
+    copy(&workspace.join(folder), directory.path());
     directory
 }
 
@@ -211,9 +212,33 @@ async fn a_described_provider_is_tested_like_a_plugin() {
     }
     assert!(!text.contains("call.missed"), "no word of it says that: {text}");
 
-    // A new one, beside cases that are not those of it.
-    let cases = cases();
-    let file = cases.path().join("provider.toml");
+    // The cases are the plugin's, and their own words stay; what the description says is written.
+    let project = copy_of("plugins/examples/retell");
+    let file = project.path().join("provider.toml");
+    let bless = ["plugin", "test", file.to_str().unwrap(), "--only", "cases", "--bless"];
+    let blessed = Callfeed::run(bless).await.success();
+    assert!(!blessed.contains("expected.json written"), "{blessed}");
+    let right = fs::read_to_string(&file).unwrap();
+    fs::write(
+        &file,
+        right.replace("user_declined = \"rejected\"", "user_declined = \"failed\""),
+    )
+    .unwrap();
+    let wrong = Callfeed::run(&bless[..5]).await;
+    assert_eq!(wrong.status, Some(1), "{wrong:?}");
+    for said in [
+        "✗ cases           1 failed",
+        "-           \"outcome\": \"rejected\"",
+        "+           \"outcome\": \"failed\"",
+    ] {
+        assert!(wrong.stdout.contains(said), "{said:?} is not in {}", wrong.stdout);
+    }
+    let blessed = Callfeed::run(bless).await.success();
+    assert_eq!(blessed.matches("expected.json written").count(), 1, "{blessed}");
+
+    // A new one, without cases yet.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("provider.toml");
     let run = async |text: &str, more: &[&str]| {
         fs::write(&file, text).unwrap();
         Callfeed::run([&["plugin", "test", file.to_str().unwrap()], more].concat()).await

@@ -14,7 +14,10 @@ use harness::guest;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::host::{Host, RECEIVED_AT_MS, cloud_event};
+use crate::{
+    cases::built_in,
+    host::{Host, RECEIVED_AT_MS, cloud_event},
+};
 
 const KEY: &str = "0123456789abcdef";
 /// The same bytes as Standard Webhooks write them.
@@ -311,6 +314,21 @@ async fn a_description_is_followed_to_the_letter() {
     let host = Host::new(&Limits::default());
     let blocks = [(MAPPED.to_owned(), format!("secrets = {{ token = '{KEY}' }}"))];
     let grant = granted(&host, &blocks).await.remove(0);
+    let events = grant.plugin.descriptor.events.iter();
+    let events: Vec<_> = events
+        .map(|event| format!("{} {}", event.native, event.unified))
+        .collect();
+    assert_eq!(
+        events,
+        [
+            "ended call.completed",
+            "ended call.failed",
+            "ended call.missed",
+            "sms message.received",
+            "end* call.completed",
+            "* provider.other"
+        ]
+    );
     let map = async |body: Value| {
         let request = webhook(&[], &[("t", KEY)], &body.to_string());
         match host.judge(&grant, request).await {
@@ -388,6 +406,20 @@ async fn a_description_is_followed_to_the_letter() {
         "extra": { "n": "3", "call": { "id": "7" }, "sms": { "media": [{}, 1, {}] } },
     }]);
     assert_eq!(map(sms).await, expected);
+
+    // An outcome that is not listed is none, though it would be a word; a name that is a number stays as it was.
+    let listed = map(json!({ "e": "ended", "n": 5, "call": { "id": "8", "result": "failed" } })).await;
+    assert_eq!(
+        (&listed[0], &listed[4]["call"]["outcome"]),
+        (&json!("call.completed"), &Value::Null)
+    );
+    assert_eq!(listed[4]["extra"]["call"]["result"], "failed");
+    let number = map(json!({ "e": 7, "n": 6 })).await;
+    assert_eq!(
+        (&number[0], &number[4]["provider_event"]),
+        (&json!("provider.other"), &json!("7"))
+    );
+    assert_eq!(number[4]["extra"], json!({ "e": 7, "n": 6 }));
 
     // Without a name here it stays whole.
     let expected = json!(["provider.other", "new:4", "new:4", null, {
@@ -474,4 +506,27 @@ async fn the_examples_are_served() {
         "transcript": [{ "speaker": "unknown", "text": "Hi" }],
     });
     assert_eq!(call(&grants[1]).await, ("call.completed".to_owned(), id, expected));
+}
+
+#[tokio::test]
+async fn a_built_in_plugin_keeps_its_name() {
+    let text = "[[provider]]\nname = 'magpipe'\ntoken = { in = 'query:t' }\nevent = '/e'\ntypes = {}\n\
+                [[route]]\nname = 'r'\nprovider = 'magpipe'\nsecrets = { signing = 's' }\n";
+    let checked = config::parse(text, "described.toml", &|_| None, Path::new(""))
+        .unwrap_or_else(|refused| panic!("{}", refused.problems));
+    let host = Host::new(&Limits::default());
+    let mut plugins = built_in(&host).await;
+    let problems = host
+        .stand
+        .runtime
+        .declare(&checked.config.providers, &mut plugins)
+        .await;
+    let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("provider[magpipe].name: is the name of a built-in plugin"),
+        "{told:?}"
+    );
+    assert_eq!(problems[0].line, 1);
+    assert_eq!(plugins["magpipe"].descriptor.display_name, "Magpipe");
 }

@@ -348,7 +348,8 @@ pub struct Rule<'a> {
     /// What has to hold.
     #[serde(borrow)]
     pub when: Vec<Condition<'a>>,
-    /// What is written instead of which values; the first that fits counts.
+    /// What is written instead of which values; the first that fits counts. Where there are some, a value that none fits stands
+    /// for nothing.
     #[serde(borrow)]
     pub values: Vec<(Text<'a>, Text<'a>)>,
 }
