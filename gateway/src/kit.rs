@@ -3,7 +3,7 @@
 //! A plugin comes with [`Case`]s, webhooks as the provider sends them and what should become of each; [`examine`] runs
 //! them through the same host that a gateway has, and from them works out everything else that must hold: that nothing
 //! can be forged or lost, and that no body, however odd, stops it. [`inspect`] says what a file is, [`mod@bench`] what a call
-//! costs. Nothing here serves a webhook.
+//! costs, [`lab`] how a captured request is signed. Nothing here serves a webhook.
 
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ pub mod bench;
 pub mod case;
 mod conformance;
 pub mod inspect;
+pub mod lab;
 mod leaves;
 mod mutation;
 pub mod project;

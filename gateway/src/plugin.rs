@@ -12,6 +12,7 @@ use serde_json::Value;
 
 mod builtin;
 mod call;
+mod cryptography;
 mod declared;
 mod grant;
 mod host;
@@ -22,8 +23,10 @@ mod v1;
 
 pub use builtin::SAMPLES;
 pub use call::Runtime;
+pub(crate) use cryptography::{Hash, PublicKey};
 pub use declared::declare;
 pub use grant::{Grant, KeyEncoding};
+pub(crate) use grant::{Key, unhex};
 pub(crate) use load::read_file;
 pub use load::{Error, compile};
 pub(crate) use trial::Conditions;

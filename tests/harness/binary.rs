@@ -2,6 +2,7 @@ use std::{
     ffi::OsStr,
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    io::{Seek as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -95,6 +96,20 @@ impl Callfeed {
     /// When it cannot be started.
     pub async fn run(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
         Self::output(Self::command(args)).await
+    }
+
+    /// The same, with something to read on standard input.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub async fn run_reading(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: &[u8]) -> Output {
+        let mut file = tempfile::tempfile().expect("a file can be made");
+        file.write_all(input).expect("it can be written to");
+        file.rewind().expect("it can be read");
+        let mut command = Self::command(args);
+        command.stdin(file);
+        Self::output(command).await
     }
 
     /// The same, with a configuration that is named by the environment.

@@ -54,6 +54,7 @@ async fn help_for_everything() {
         "plugin test",
         "plugin inspect",
         "plugin bench",
+        "plugin lab",
         "secret new",
     ] {
         assert!(seen.contains(known), "{known} is in {seen:?}");

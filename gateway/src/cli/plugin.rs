@@ -21,6 +21,7 @@ use crate::{
 mod bench;
 mod build;
 mod inspect;
+mod lab;
 mod new;
 mod test;
 
@@ -42,6 +43,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure what a call costs and where the time goes.
     Bench(bench::Args),
+    /// Find out how a captured request is signed, with which secret, and what to configure for it.
+    Lab(lab::Args),
 }
 
 /// Which plugin, with which cases, under which bounds.
@@ -232,6 +235,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Command::Test(args) => test::run(args).await,
         Command::Inspect(args) => inspect::run(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Lab(args) => lab::run(args).await,
     }
 }
 

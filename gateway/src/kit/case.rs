@@ -304,15 +304,17 @@ pub async fn bless(stand: &Stand, plugin: &Arc<Plugin>, cases: &[Case]) -> Resul
     Ok(written)
 }
 
+/// What stands before the first empty line, and what follows it.
+pub(super) fn head_and_body(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = |mark: &[u8]| Some((text.windows(mark.len()).position(|window| window == mark)?, mark.len()));
+    let (at, length) = [end(b"\n\n"), end(b"\r\n\r\n")].into_iter().flatten().min()?;
+    Some((&text[..at], &text[at + length..]))
+}
+
 /// A request as text. Its time is set by the caller.
 fn parse(text: &[u8]) -> Result<RawWebhook, String> {
-    let end = |mark: &[u8]| Some((text.windows(mark.len()).position(|window| window == mark)?, mark.len()));
-    let (at, length) = [end(b"\n\n"), end(b"\r\n\r\n")]
-        .into_iter()
-        .flatten()
-        .min()
-        .ok_or("no empty line ends the head")?;
-    let head = std::str::from_utf8(&text[..at]).map_err(|_| "its head is not UTF-8")?;
+    let (head, body) = head_and_body(text).ok_or("no empty line ends the head")?;
+    let head = std::str::from_utf8(head).map_err(|_| "its head is not UTF-8")?;
     let mut lines = head.lines();
     let first = lines.next().unwrap_or_default();
     let [method, target, "HTTP/1.1"] = first.split(' ').collect::<Vec<_>>()[..] else {
@@ -334,7 +336,7 @@ fn parse(text: &[u8]) -> Result<RawWebhook, String> {
         target: target.to_owned(),
         headers,
         peer: None,
-        body: Bytes::copy_from_slice(&text[at + length..]),
+        body: Bytes::copy_from_slice(body),
         form: String::new(),
         payload: None,
     })

@@ -31,15 +31,10 @@ pub enum KeyEncoding {
 }
 
 impl KeyEncoding {
+    pub(crate) const ALL: [Self; 5] = [Self::Utf8, Self::Base64, Self::Hex, Self::Pem, Self::StandardWebhooks];
+
     pub(super) fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "utf8" => Self::Utf8,
-            "base64" => Self::Base64,
-            "hex" => Self::Hex,
-            "pem" => Self::Pem,
-            "standard-webhooks" => Self::StandardWebhooks,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|encoding| encoding.as_str() == name)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -53,7 +48,7 @@ impl KeyEncoding {
     }
 
     /// The key bytes, or what the text should have been; never the text itself.
-    fn decode(self, secret: &Secret) -> Result<Key, &'static str> {
+    pub(crate) fn decode(self, secret: &Secret) -> Result<Key, &'static str> {
         let text = secret.expose();
         let bytes = match self {
             Self::Utf8 => text.to_vec(),
@@ -75,7 +70,7 @@ impl KeyEncoding {
     }
 }
 
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|value| value as u8);
     text.chunks(2)
         .map(|pair| match pair {
@@ -86,10 +81,10 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Key bytes. Prints nothing.
-pub(super) struct Key(Vec<u8>);
+pub(crate) struct Key(Vec<u8>);
 
 impl Key {
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 }

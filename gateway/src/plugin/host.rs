@@ -4,15 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
-use ring::signature::{self, UnparsedPublicKey};
 use serde_json::Value;
-use sha1::Sha1;
-use sha2::{Digest, Sha256, Sha384, Sha512};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{
     Assurance, Conditions, Grant,
+    cryptography::{Hash, PublicKey},
     grant::{Key, KeyEncoding},
     limits::{Bounds, Clockwork, Growth, HASHED_BYTES, LOG_BYTES, LOG_LINES, SlowLane},
     v1::{
@@ -223,39 +221,20 @@ impl CallState {
         Ok(())
     }
 
-    fn mac<M: Mac + KeyInit>(&self, key: &Key, message: &[Part], grant: &Grant) -> Result<M, Failure> {
-        let mut mac = <M as KeyInit>::new_from_slice(key.bytes()).expect("HMAC takes keys of any length");
-        self.update(message, grant, |bytes| mac.update(bytes))?;
-        Ok(mac)
+    fn mac(&self, hash: Hash, key: &Key, message: &[Part], grant: &Grant) -> Result<Vec<u8>, Failure> {
+        hash.hmac(key.bytes(), |sink| self.update(message, grant, sink))
     }
 
     fn mac_fits(
         &self,
-        algorithm: Hash,
+        hash: Hash,
         key: &Key,
         message: &[Part],
         expected: &[u8],
         grant: &Grant,
     ) -> Result<bool, Failure> {
-        // `verify_slice` compares in constant time and takes a wrong length for a mismatch.
-        Ok(match algorithm {
-            Hash::Sha1 => self
-                .mac::<Hmac<Sha1>>(key, message, grant)?
-                .verify_slice(expected)
-                .is_ok(),
-            Hash::Sha256 => self
-                .mac::<Hmac<Sha256>>(key, message, grant)?
-                .verify_slice(expected)
-                .is_ok(),
-            Hash::Sha384 => self
-                .mac::<Hmac<Sha384>>(key, message, grant)?
-                .verify_slice(expected)
-                .is_ok(),
-            Hash::Sha512 => self
-                .mac::<Hmac<Sha512>>(key, message, grant)?
-                .verify_slice(expected)
-                .is_ok(),
-        })
+        // In constant time, but for a wrong length, which is no secret.
+        Ok(self.mac(hash, key, message, grant)?.ct_eq(expected).into())
     }
 
     /// A public-key signature against every live key.
@@ -263,21 +242,10 @@ impl CallState {
         &mut self,
         grant: &Grant,
         key: &str,
-        algorithm: &str,
+        kind: PublicKey,
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), Failure> {
-        let verifier: &dyn signature::VerificationAlgorithm = match algorithm {
-            "ed25519" => &signature::ED25519,
-            "ecdsa-p256-sha256-der" => &signature::ECDSA_P256_SHA256_ASN1,
-            "ecdsa-p256-sha256-raw" => &signature::ECDSA_P256_SHA256_FIXED,
-            "rsa-pkcs1-sha256" => &signature::RSA_PKCS1_2048_8192_SHA256,
-            other => {
-                return Err(Failure::Refused(format!(
-                    "algorithm {other:?} is not served for signatures"
-                )));
-            }
-        };
         let encoding = grant.plugin.descriptor.secret(key).map(|spec| spec.encoding);
         if encoding == Some(KeyEncoding::Utf8) {
             return Err(Failure::Refused(format!(
@@ -286,11 +254,7 @@ impl CallState {
         }
         let keys = self.keys(grant, key)?;
         // All of them, always: the time taken must not tell which key is live.
-        let fitting = keys.iter().filter(|key| {
-            UnparsedPublicKey::new(verifier, key.bytes())
-                .verify(message, signature)
-                .is_ok()
-        });
+        let fitting = keys.iter().filter(|key| kind.fits(key.bytes(), message, signature));
         if fitting.count() > 0 || self.conditions.believing {
             Ok(())
         } else {
@@ -331,38 +295,8 @@ fn strength(message: &[Part]) -> Assurance {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Hash {
-    Sha1,
-    Sha256,
-    Sha384,
-    Sha512,
-}
-
-impl Hash {
-    fn named(name: &str) -> Result<Self, Failure> {
-        Ok(match name {
-            "sha1" => Self::Sha1,
-            "sha256" => Self::Sha256,
-            "sha384" => Self::Sha384,
-            "sha512" => Self::Sha512,
-            other => return Err(Failure::Refused(format!("hash {other:?} is not served"))),
-        })
-    }
-
-    fn digest(self, feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>) -> Result<Vec<u8>, Failure> {
-        fn run<D: Digest>(feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>) -> Result<Vec<u8>, Failure> {
-            let mut digest = D::new();
-            feed(&mut |bytes| digest.update(bytes))?;
-            Ok(digest.finalize().to_vec())
-        }
-        match self {
-            Self::Sha1 => run::<Sha1>(feed),
-            Self::Sha256 => run::<Sha256>(feed),
-            Self::Sha384 => run::<Sha384>(feed),
-            Self::Sha512 => run::<Sha512>(feed),
-        }
-    }
+fn hash_named(name: &str) -> Result<Hash, Failure> {
+    Hash::named(name).ok_or_else(|| Failure::Refused(format!("hash {name:?} is not served")))
 }
 
 impl CallState {
@@ -382,7 +316,7 @@ impl CallState {
 
     fn check_digest(&mut self, algorithm: String, message: Vec<Part>, expected: Vec<u8>) -> Result<(), Failure> {
         let grant = self.verifying()?;
-        let hash = Hash::named(&algorithm)?;
+        let hash = hash_named(&algorithm)?;
         let secrets: Vec<&str> = message
             .iter()
             .filter_map(|part| match part {
@@ -426,9 +360,11 @@ impl CallState {
     ) -> Result<(), Failure> {
         let grant = self.verifying()?;
         self.charge_bytes(&message, grant.keys(&key).map_or(1, <[Key]>::len))?;
+        let kind = PublicKey::named(&algorithm)
+            .ok_or_else(|| Failure::Refused(format!("algorithm {algorithm:?} is not served for signatures")))?;
         let mut text = Vec::new();
         self.update(&message, &grant, |bytes| text.extend_from_slice(bytes))?;
-        self.signature_fits(&grant, &key, &algorithm, &text, &signature)?;
+        self.signature_fits(&grant, &key, kind, &text, &signature)?;
         self.proven(strength(&message));
         Ok(())
     }
@@ -462,16 +398,12 @@ impl CallState {
                 }
             }
             other => {
-                let algorithm = match other {
-                    "ES256" => "ecdsa-p256-sha256-raw",
-                    "RS256" => "rsa-pkcs1-sha256",
-                    "EdDSA" => "ed25519",
-                    _ => return Err(Failure::Refused(format!("algorithm {other:?} is not served for JWS"))),
-                };
+                let kind = PublicKey::of_jws(other)
+                    .ok_or_else(|| Failure::Refused(format!("algorithm {other:?} is not served for JWS")))?;
                 let [Part::Text(text)] = &signed[..] else {
                     return Err(Failure::Mismatch);
                 };
-                self.signature_fits(&grant, &key, algorithm, text.as_bytes(), &signature)?;
+                self.signature_fits(&grant, &key, kind, text.as_bytes(), &signature)?;
             }
         }
         let claims = String::from_utf8(decode(claims)?).map_err(|_| Failure::Mismatch)?;
@@ -524,34 +456,13 @@ impl CallState {
         let Some(key) = self.keys(&grant, &secret)?.get(place) else {
             return Err(Failure::Misconfigured(format!("secret {secret:?} has no value")));
         };
-        Ok(match Hash::named(&algorithm)? {
-            Hash::Sha1 => self
-                .mac::<Hmac<Sha1>>(key, &message, &grant)?
-                .finalize()
-                .into_bytes()
-                .to_vec(),
-            Hash::Sha256 => self
-                .mac::<Hmac<Sha256>>(key, &message, &grant)?
-                .finalize()
-                .into_bytes()
-                .to_vec(),
-            Hash::Sha384 => self
-                .mac::<Hmac<Sha384>>(key, &message, &grant)?
-                .finalize()
-                .into_bytes()
-                .to_vec(),
-            Hash::Sha512 => self
-                .mac::<Hmac<Sha512>>(key, &message, &grant)?
-                .finalize()
-                .into_bytes()
-                .to_vec(),
-        })
+        self.mac(hash_named(&algorithm)?, key, &message, &grant)
     }
 
     fn make_hash(&mut self, algorithm: String, message: Vec<Part>) -> Result<Vec<u8>, Failure> {
         self.charge_call()?;
         self.charge_bytes(&message, 1)?;
-        Hash::named(&algorithm)?.digest(|sink| {
+        hash_named(&algorithm)?.digest(|sink| {
             for part in &message {
                 match part {
                     Part::Text(text) => sink(text.as_bytes()),
@@ -573,7 +484,7 @@ impl crypto::Host for CallState {
         message: Vec<Part>,
         signature: Vec<u8>,
     ) -> Result<(), Failure> {
-        self.measured(|this| this.check_hmac(&secret, Hash::named(&algorithm)?, &message, &signature))
+        self.measured(|this| this.check_hmac(&secret, hash_named(&algorithm)?, &message, &signature))
     }
 
     fn verify_token(&mut self, secret: String, presented: Vec<u8>) -> Result<(), Failure> {
