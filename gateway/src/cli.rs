@@ -74,7 +74,7 @@ enum Command {
     Erase(erase::Args),
     /// Have the running gateway read its configuration again.
     Reload(reload::Args),
-    /// Show whether a plugin is right, what it is, and what a call costs.
+    /// Make a plugin, show whether it is right and what a call costs, or put another version in place.
     Plugin(plugin::Args),
     /// Make secrets.
     Secret(secret::Args),
@@ -110,6 +110,11 @@ impl ConfigFile {
     /// Reads where events are kept and nothing else, so that no secret is needed to see them.
     fn store(&self) -> Result<config::Store, Failure> {
         config::load_store(&self.path).map_err(Failure::Config)
+    }
+
+    /// Reads which files are plugins, under which bounds, and nothing else.
+    fn plugins(&self) -> Result<(Vec<config::Plugin>, config::Limits), Failure> {
+        config::load_plugins(&self.path).map_err(Failure::Config)
     }
 
     /// Reads where the running gateway is asked and nothing else.

@@ -21,7 +21,7 @@ use std::{
 use callfeed_description::Description;
 
 pub use self::{
-    check::{load, load_admin, load_providers, load_store, parse},
+    check::{load, load_admin, load_plugins, load_providers, load_store, parse},
     problem::{Checked, Problem, Problems, Readable, Refused, Severity},
 };
 
@@ -213,6 +213,15 @@ pub struct Plugin {
     pub path: PathBuf,
     /// Line of the block in the file, for messages.
     pub line: usize,
+}
+
+impl Plugin {
+    /// Where the file lies that was in this one's place before it.
+    pub fn previous(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".previous");
+        path.into()
+    }
 }
 
 /// `[[provider]]`: a provider that the configuration describes, instead of a plugin of its own.

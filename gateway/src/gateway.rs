@@ -22,6 +22,7 @@ use crate::{
     config::{self, Checked, Config, Limits, Problem, Problems, Refused},
     descriptors,
     inbound::{self, Certificate, Inbound, Listener, Route, Routes},
+    kit::{Stand, rehearse},
     outbound::{self, Outbound},
     plugin::{Grant, Plugins, Runtime},
     retention::{self, Keep},
@@ -92,8 +93,8 @@ impl Prepared {
     }
 }
 
-/// Loads the plugins and grants each route its own, in order. `missing` tells of a plugin that is neither built in nor
-/// named by `plugins` whether it is really not there.
+/// Loads the plugins, runs those of files with the cases they carry, and grants each route its own, in order. `missing`
+/// tells of a plugin that is neither built in nor named by `plugins` whether it is really not there.
 async fn examine(
     limits: &Limits,
     plugins: &[config::Plugin],
@@ -101,7 +102,7 @@ async fn examine(
     routes: &[config::Route],
     missing: impl Fn(&str) -> bool,
 ) -> Result<(Runtime, Plugins, Vec<Grant>), Vec<Problem>> {
-    let runtime = Runtime::new(limits).map_err(|error| {
+    let stand = Stand::new(limits).map_err(|error| {
         vec![Problem::new(
             0,
             "limits",
@@ -109,8 +110,22 @@ async fn examine(
             "lower limits.plugins_in_flight or limits.plugin_memory",
         )]
     })?;
-    let (mut loaded, mut problems) = runtime.load(plugins).await;
-    problems.extend(runtime.declare(providers, &mut loaded).await);
+    let (mut loaded, mut problems) = stand.runtime.load(plugins).await;
+    problems.extend(stand.runtime.declare(providers, &mut loaded).await);
+    for plugin in plugins {
+        // One that did not load has been reported.
+        let Some(compiled) = loaded.get(&plugin.name) else {
+            continue;
+        };
+        if let Err(unfit) = rehearse(&stand, compiled, &plugin.path).await {
+            problems.push(Problem::new(
+                plugin.line,
+                format!("plugin[{}].path", plugin.name),
+                format!("{} {unfit}", plugin.path.display()),
+                remedy(plugin),
+            ));
+        }
+    }
     let mut grants = Vec::with_capacity(routes.len());
     for route in routes {
         let Some(plugin) = loaded.get(&route.provider) else {
@@ -134,9 +149,21 @@ async fn examine(
         }
     }
     if problems.is_empty() {
-        Ok((runtime, loaded, grants))
+        Ok((stand.runtime, loaded, grants))
     } else {
         Err(problems)
+    }
+}
+
+/// What to do about a plugin that fails its own cases.
+fn remedy(plugin: &config::Plugin) -> String {
+    let test = format!("`callfeed plugin test {}` shows all of it", plugin.path.display());
+    match plugin.previous().is_file() {
+        true => format!(
+            "`callfeed plugin rollback {}` goes back to the file before it; {test}",
+            plugin.name
+        ),
+        false => test,
     }
 }
 

@@ -3,7 +3,8 @@
 //! A plugin comes with [`Case`]s, webhooks as the provider sends them and what should become of each; [`examine`] runs
 //! them through the same host that a gateway has, and from them works out everything else that must hold: that nothing
 //! can be forged or lost, and that no body, however odd, stops it. [`inspect`] says what a file is, [`mod@bench`] what a call
-//! costs, [`lab`] how a captured request is signed. Nothing here serves a webhook.
+//! costs, [`lab`] how a captured request is signed. A file may carry its cases; a gateway runs it with them before it serves
+//! ([`rehearse`]). Nothing here serves a webhook.
 
 use std::sync::Arc;
 
@@ -25,10 +26,12 @@ pub mod lab;
 mod leaves;
 mod mutation;
 pub mod project;
+mod rehearsal;
 
 pub use answer::Answer;
-pub use case::{Case, Error, RECEIVED_AT, bless};
+pub use case::{Case, Error, Files, RECEIVED_AT, bless};
 pub use conformance::{Check, Failure, Finding, Options, Outcome, Progress, Report, examine};
+pub use rehearsal::{Unfit, rehearse};
 
 /// The host of a gateway without the gateway: plugins, and the schema behind them.
 #[derive(Debug)]
@@ -81,6 +84,31 @@ impl Stand {
         let received_at_ms = request.received_at_ms;
         let trial = self.runtime.try_out(grant, request, conditions).await;
         (self.conclude(grant, received_at_ms, trial.verdict), trial.usage)
+    }
+
+    /// The same for one who asks what a plugin does and not what this machine is busy with: what is over its time is given it
+    /// twice more, for other work costs a plugin some, too.
+    pub(crate) async fn try_fairly(
+        &self,
+        grant: &Arc<Grant>,
+        request: Request,
+        conditions: Conditions,
+    ) -> (Answer, Usage) {
+        for _ in 0..2 {
+            let (answer, usage) = self.try_out(grant, request.clone(), conditions).await;
+            if !usage.is_over {
+                return (answer, usage);
+            }
+        }
+        self.try_out(grant, request, conditions).await
+    }
+
+    fn over_time(&self, body_bytes: usize, usage: Usage) -> String {
+        format!(
+            "a webhook of {body_bytes} bytes took {:.1} ms of processor time, more than limits.plugin_time ({:?})",
+            usage.total().as_secs_f64() * 1e3,
+            self.runtime.limits().plugin_time
+        )
     }
 
     /// What the mapping alone makes of a webhook that was found authentic as `form`, with what was signed.

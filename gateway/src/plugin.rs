@@ -18,6 +18,7 @@ mod grant;
 mod host;
 mod limits;
 mod load;
+mod section;
 mod trial;
 mod v1;
 
@@ -27,8 +28,8 @@ pub(crate) use cryptography::{Hash, PublicKey};
 pub use declared::declare;
 pub use grant::{Grant, KeyEncoding};
 pub(crate) use grant::{Key, unhex};
-pub(crate) use load::read_file;
 pub use load::{Error, compile};
+pub(crate) use load::{cases, read_file, with_cases};
 pub(crate) use trial::Conditions;
 pub use trial::Usage;
 
@@ -40,6 +41,8 @@ pub struct Plugin {
     /// Every interface it imports.
     pub imports: Vec<String>,
     pub descriptor: Descriptor,
+    /// The cases that its file carries, as they stand there: what it is held to before it serves.
+    pub(crate) cases: Option<Bytes>,
     pub(crate) options_schema: jsonschema::Validator,
     /// What its routes' options are where a configuration's block stands for the plugin's own knowledge of a provider.
     description: Option<String>,

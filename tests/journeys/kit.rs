@@ -6,7 +6,6 @@ use harness::Callfeed;
 
 const PROVIDER: &str = "salpre";
 
-/// A copy of a built-in provider's cases, to be changed.
 fn cases() -> tempfile::TempDir {
     copy_of(&format!("plugins/{PROVIDER}/cases"))
 }
@@ -289,4 +288,70 @@ async fn a_described_provider_is_tested_like_a_plugin() {
             .contains("--provider chooses a [[provider]] of a TOML file, and salpre is none"),
         "{component:?}"
     );
+}
+
+/// What a component carries is what its folder has, and stands in for it.
+#[tokio::test]
+async fn a_component_carries_its_cases() {
+    let cases = cases();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("acme.wasm");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    fs::copy(workspace.join("tests/plugins/kept/magpipe-1.0.0.wasm"), &file).unwrap();
+    let (path, folder) = (file.to_str().unwrap(), cases.path().to_str().unwrap());
+    let bare = fs::read(&file).unwrap();
+
+    let homeless = Callfeed::run(["plugin", "pack", path]).await;
+    assert!(homeless.stderr.contains("name one with --cases"), "{homeless:?}");
+    fs::remove_file(cases.path().join("call-ringing/expected.json")).unwrap();
+    let packed = Callfeed::run(["plugin", "pack", path, "--cases", folder]).await;
+    assert!(
+        packed
+            .stderr
+            .contains("call-ringing has no expected.json and is left out"),
+        "{packed:?}"
+    );
+    let count = fs::read_dir(cases.path()).unwrap().count() - 2;
+    assert_eq!(packed.success(), format!("{path} carries {count} cases\n"));
+    let once = fs::read(&file).unwrap();
+    let again = ["plugin", "pack", path, "--cases", folder, "--json"];
+    let again = Callfeed::run(again).await.json_lines().remove(0);
+    assert_eq!(
+        (&again["cases"], &again["left_out"][0]),
+        (&count.into(), &"call-ringing".into())
+    );
+    assert!(fs::read(&file).unwrap() == once && once.len() > bare.len());
+
+    let json = Callfeed::run(["plugin", "inspect", path, "--json"]).await;
+    // The cases are another provider's.
+    assert_eq!(json.status, Some(1), "{json:?}");
+    assert!(
+        json.stderr.contains("acme.wasm#cases/") && json.stderr.contains("is not below the route's path"),
+        "{json:?}"
+    );
+    let own = copy_of("plugins/magpipe/cases");
+    let own = own.path().to_str().unwrap();
+    // The host is not optimised here.
+    let test = ["plugin", "test", path, "--only", "cases", "--time", "5000"];
+    let bless = [&test[..], &["--cases", own, "--bless"]].concat();
+    Callfeed::run(bless).await.success();
+    Callfeed::run(["plugin", "pack", path, "--cases", own]).await.success();
+    let json = Callfeed::run(["plugin", "inspect", path, "--json"])
+        .await
+        .json_lines()
+        .remove(0);
+    assert!(
+        json["cases"].as_u64().unwrap() > 10 && json["call"].is_object(),
+        "{json}"
+    );
+    let text = Callfeed::run(test).await.success();
+    assert!(text.contains(&format!(" {} cases\n", json["cases"])), "{text}");
+    let bless = Callfeed::run(["plugin", "test", path, "--bless"]).await;
+    assert!(
+        bless.stderr.contains("there is no folder of cases to write into"),
+        "{bless:?}"
+    );
+
+    Callfeed::run(["plugin", "pack", path, "--no-cases"]).await.success();
+    assert_eq!(fs::read(&file).unwrap(), bare);
 }

@@ -27,4 +27,5 @@ mod slow_senders;
 mod smuggling;
 mod startup;
 mod stop;
+mod swap;
 mod unsigned;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::{
     guest,
     host::{Host, grant, route, webhook},
+    rehearsal::carrying,
 };
 
 /// `(component)`: valid, and of no world at all.
@@ -61,6 +62,16 @@ async fn a_file_that_is_no_plugin_is_refused_with_its_reason() {
             "an interface of 1.1",
             &foreign("provider/environment@", "provider/environmen2@"),
             "it does not fit the contract: ",
+        ),
+        (
+            "cases twice",
+            &carrying(&carrying(rogue, b"{}"), b"{}"),
+            "it has 2 sections callfeed:cases; `callfeed plugin pack` makes one of them",
+        ),
+        (
+            "cases over their bound",
+            &carrying(rogue, &vec![b' '; (1 << 20) + 1]),
+            "its cases take 1048577 bytes of it, and 1048576 are allowed",
         ),
         (
             "a function of 1.1",

@@ -12,4 +12,5 @@ mod host;
 mod json_test_suite;
 mod kept;
 mod neighbours;
+mod rehearsal;
 mod scenes;

@@ -14,15 +14,18 @@ use clap::Subcommand;
 use super::{Failure, display};
 use crate::{
     config::{self, Limits, Provider},
-    kit::{Case, Stand},
+    kit::{Case, Files, Stand},
     plugin::{self, Plugin},
 };
 
 mod bench;
 mod build;
+mod file;
 mod inspect;
+mod install;
 mod lab;
 mod new;
+mod pack;
 mod test;
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +39,9 @@ enum Command {
     /// Write a project that builds and passes as it is.
     New(new::Args),
     /// Build a project, whatever its language.
+    ///
+    /// The component carries the project's cases, and a gateway runs it with them before it serves it. The secrets in a
+    /// route.toml are in it then: they have to be made up.
     Build(build::Args),
     /// Run a plugin's cases and every check of the kit: nothing forged, nothing lost, nothing that stops it.
     Test(test::Args),
@@ -45,6 +51,26 @@ enum Command {
     Bench(bench::Args),
     /// Find out how a captured request is signed, with which secret, and what to configure for it.
     Lab(lab::Args),
+    /// Write cases into a component, for a gateway to run before it serves it.
+    ///
+    /// For one that was built without `callfeed plugin build`, which does so itself. They take the place of those it carries;
+    /// the component is changed in nothing else. The secrets in a route.toml are in it then: they have to be made up.
+    Pack(pack::Args),
+    /// Put a new version in place and have the running gateway go over to it.
+    ///
+    /// No webhook is lost or waits: those in hand end with the version they began with, the next ones begin with the new one.
+    ///
+    /// The file has to be what the gateway takes: a component of its contract that comes through the cases it carries.
+    /// Otherwise nothing changes; and when the gateway refuses it, all is put back as it was. The file that was there stays
+    /// beside it, with `.previous` after its name, for `callfeed plugin rollback`.
+    ///
+    /// The gateway reads all of its configuration again, as for `callfeed reload`.
+    Install(install::InstallArgs),
+    /// Go back to the version before.
+    ///
+    /// The file before the present one is put in its place, and the running gateway goes over to it, all as `callfeed plugin
+    /// install` does. The two change places: a second rollback goes forward again.
+    Rollback(install::RollbackArgs),
 }
 
 /// Which plugin, with which cases, under which bounds.
@@ -58,7 +84,7 @@ struct Subject {
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
     /// The folder of its cases. Unless given: `cases` in the project's folder or beside the file, and for a built-in plugin
-    /// that of a checkout one stands in.
+    /// that of a checkout one stands in; without a folder the cases that the file carries.
     #[arg(long, value_name = "DIR")]
     cases: Option<PathBuf>,
     /// Processor time a call may take, in milliseconds, as `limits.plugin_time` of a gateway.
@@ -77,6 +103,7 @@ struct Found {
     file: String,
     file_bytes: u64,
     source: Source,
+    /// Their folder.
     cases: Option<PathBuf>,
 }
 
@@ -182,15 +209,38 @@ impl Found {
     }
 
     fn read_cases(&self, provider: &str) -> Result<Vec<Case>, Failure> {
-        let Some(directory) = &self.cases else {
-            return Err(anyhow!(
+        if let Some(directory) = &self.cases {
+            return Ok(Case::read_all(directory, provider)?);
+        }
+        match self.carried()? {
+            Some(files) => Ok(files.cases(provider)?),
+            None => Err(anyhow!(
                 "{} has no cases here: name their folder with --cases; in it, one folder a case with request.http and \
                  expected.json, and route.toml with the secrets they are signed with",
                 self.file
             )
-            .into());
+            .into()),
+        }
+    }
+
+    /// The cases that the file carries.
+    fn carried(&self) -> anyhow::Result<Option<Files>> {
+        let Source::Component(wasm) = &self.source else {
+            return Ok(None);
         };
-        Ok(Case::read_all(directory, provider)?)
+        let section = plugin::cases(wasm)?;
+        let files = section.map(|section| Files::embedded(section, Path::new(&self.file)));
+        Ok(files.transpose()?)
+    }
+
+    /// Whether it carries cases, and not those of the folder.
+    fn carries_others(&self) -> anyhow::Result<bool> {
+        let (Some(carried), Some(folder)) = (self.carried()?, &self.cases) else {
+            return Ok(false);
+        };
+        Ok(Files::read(folder)?
+            .to_embed()
+            .is_ok_and(|(here, _)| !here.are(&carried)))
     }
 }
 
@@ -236,6 +286,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Lab(args) => lab::run(args).await,
+        Command::Pack(args) => pack::run(&args),
+        Command::Install(args) => install::install(args).await,
+        Command::Rollback(args) => install::rollback(args).await,
     }
 }
 

@@ -32,22 +32,36 @@ impl Running {
 
     /// The way to the gateway, for one who has much to ask.
     pub(super) fn reach(&self, file: &ConfigFile) -> Result<Reached, Failure> {
+        let reached = self.reach_if_on(file)?;
+        reached.ok_or_else(|| {
+            anyhow::anyhow!("admin.listen is off, so a running gateway cannot be asked; turn it on").into()
+        })
+    }
+
+    /// The same for one who can do without: `None` when `admin.listen` is off.
+    pub(super) fn reach_if_on(&self, file: &ConfigFile) -> Result<Option<Reached>, Failure> {
         let admin = file.admin()?;
         let base = match (&self.admin, admin.listen) {
             (Some(url), _) => url.clone(),
             (None, Some(address)) => format!("http://{address}/").parse()?,
-            (None, None) => {
-                return Err(
-                    anyhow::anyhow!("admin.listen is off, so a running gateway cannot be asked; turn it on").into(),
-                );
-            }
+            (None, None) => return Ok(None),
         };
-        Ok(Reached {
+        Ok(Some(Reached {
             client: simulate::client(PATIENCE)?,
             base,
             token: admin.token,
-        })
+        }))
     }
+}
+
+/// What came of asking the gateway to read its configuration again.
+pub(super) enum Reload {
+    /// In its own words.
+    Done(String),
+    /// It goes on as before, and says why.
+    Refused(String),
+    /// Nobody listens there.
+    NoGateway(reqwest::Url),
 }
 
 /// What came of one wish among many.
@@ -68,6 +82,18 @@ impl Reached {
     /// The answer, where the gateway did what it was asked.
     pub(super) async fn post(&self, path: &str) -> anyhow::Result<String> {
         done(self.ask(Method::POST, path).await?)
+    }
+
+    /// For one who has something to put back when the gateway refuses.
+    pub(super) async fn reload(&self) -> anyhow::Result<Reload> {
+        match self.ask(Method::POST, "reload").await {
+            Ok((status, text)) if status.is_success() => Ok(Reload::Done(text.trim().to_owned())),
+            Ok((_, text)) => Ok(Reload::Refused(text.trim().to_owned())),
+            Err(error) => match error.downcast_ref::<reqwest::Error>() {
+                Some(failed) if failed.is_connect() => Ok(Reload::NoGateway(self.base.clone())),
+                _ => Err(error),
+            },
+        }
     }
 
     async fn ask(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, String)> {

@@ -8,7 +8,7 @@ mod subscriber;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -90,6 +90,28 @@ pub fn load_providers(path: &Path) -> Result<Vec<Provider>, Problems> {
     })?;
     // One that could not be read is a problem.
     Ok(providers.into_iter().flatten().flatten().collect())
+}
+
+/// Reads the `[[plugin]]` blocks and `[limits]`: for who puts another file in a plugin's place, or the first one, so that
+/// none has to be there.
+///
+/// # Errors
+///
+/// Every problem of the file's syntax and of these, or the one that kept the file from being read.
+pub fn load_plugins(path: &Path) -> Result<(Vec<Plugin>, Limits), Problems> {
+    load_part(path, &|_| None, |root, around| {
+        let mut names = Names::default();
+        let plugins = root.blocks("plugin", |t| {
+            let (name, path) = (names.take(t), plugin_path(t, around));
+            Some(Plugin {
+                name: name?,
+                path: path?,
+                line: t.report().line_of(t.path()),
+            })
+        });
+        let limits = root.section("limits", |t| limits(t, around));
+        (plugins.into_iter().flatten().flatten().collect(), limits)
+    })
 }
 
 fn load_part<T>(
@@ -394,25 +416,22 @@ fn check_cache(limits: &Limits, report: &Report) {
 fn check_cache(_: &Limits, _: &Report) {}
 
 fn plugin(t: &mut Table<'_>, names: &mut Names, around: &Surroundings<'_>) -> Option<Plugin> {
-    let name = names.take(t);
-    let path = t
-        .require("path", "name the plugin's file, such as path = \"acme.wasm\"")
-        .and_then(|value| {
-            let path = around.resolve(value.text()?);
-            if !path.is_file() {
-                value.problem(
-                    format!("there is no file {}", quote(&path.to_string_lossy())),
-                    "check the path",
-                );
-                return None;
-            }
-            Some(path)
-        });
+    let (name, path) = (names.take(t), plugin_path(t, around));
+    if let Some(path) = path.as_deref().filter(|path| !path.is_file()) {
+        let message = format!("there is no file {}", quote(&path.to_string_lossy()));
+        t.report().problem(&t.path_of("path"), message, "check the path");
+        return None;
+    }
     Some(Plugin {
         name: name?,
         path: path?,
         line: t.report().line_of(t.path()),
     })
+}
+
+fn plugin_path(t: &mut Table<'_>, around: &Surroundings<'_>) -> Option<PathBuf> {
+    let value = t.require("path", "name the plugin's file, such as path = \"acme.wasm\"")?;
+    Some(around.resolve(value.text()?))
 }
 
 /// The names taken so far by blocks of one kind, with their lines.

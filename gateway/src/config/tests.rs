@@ -564,6 +564,25 @@ fn the_store_is_read_alone() {
     assert!(load_store(dir.path()).is_err());
 }
 
+/// Who puts a plugin's file there needs no secret, and no file that is there already.
+#[test]
+fn the_plugins_are_read_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("callfeed.toml");
+    let rest = "[[route]]\nprovider = \"acme\"\nsecrets.signing = { env = \"NO_SUCH_VARIABLE\" }\n";
+    let plugin = "[[plugin]]\nname = \"acme\"\npath = \"acme.wasm\"\n";
+    fs::write(&file, format!("{rest}{plugin}[limits]\nplugin_file = \"1 MiB\"\n")).unwrap();
+    let (plugins, limits) = load_plugins(&file).unwrap();
+    assert_eq!((plugins.len(), limits.plugin_file_bytes), (1, 1 << 20));
+    assert_eq!(plugins[0].path, dir.path().join("acme.wasm"));
+    assert_eq!(plugins[0].previous(), dir.path().join("acme.wasm.previous"));
+
+    fs::write(&file, format!("{rest}{plugin}{plugin}[limits]\nplugin_fil = 1\n")).unwrap();
+    let problems = load_plugins(&file).unwrap_err();
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["plugin[#2].name", "limits.plugin_fil"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_cache_that_others_may_write_to_is_refused() {

@@ -1,6 +1,6 @@
 //! What became of a webhook, in the words of an expected file and in one line.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -181,6 +181,44 @@ pub(super) fn difference(expected: &Value, answered: &Value) -> String {
     text
 }
 
+/// The first places in which two answers differ and how many more there are, in one line; `told` makes what may be shown of
+/// a value's JSON.
+pub(super) fn places(expected: &Value, answered: &Value, told: &dyn Fn(&str) -> String) -> String {
+    const TOLD: usize = 3;
+    let mut found = Vec::new();
+    compare(String::new(), Some(expected), Some(answered), &mut found);
+    let shown = |value: Option<&Value>| value.map_or_else(|| "absent".to_owned(), |value| told(&value.to_string()));
+    let lines: Vec<_> = found
+        .iter()
+        .take(TOLD)
+        .map(|(place, expected, answered)| format!("{place} is {} instead of {}", shown(*answered), shown(*expected)))
+        .collect();
+    match found.len().saturating_sub(TOLD) {
+        0 => lines.join("; "),
+        more => format!("{}; and {more} more", lines.join("; ")),
+    }
+}
+
+type Place<'v> = (String, Option<&'v Value>, Option<&'v Value>);
+
+fn compare<'v>(place: String, expected: Option<&'v Value>, answered: Option<&'v Value>, found: &mut Vec<Place<'v>>) {
+    match (expected, answered) {
+        (Some(Value::Object(expected)), Some(Value::Object(answered))) => {
+            let names: BTreeSet<_> = expected.keys().chain(answered.keys()).collect();
+            for name in names {
+                compare(format!("{place}/{name}"), expected.get(name), answered.get(name), found);
+            }
+        }
+        (Some(Value::Array(expected)), Some(Value::Array(answered))) => {
+            for at in 0..expected.len().max(answered.len()) {
+                compare(format!("{place}/{at}"), expected.get(at), answered.get(at), found);
+            }
+        }
+        (expected, answered) if expected == answered => {}
+        (expected, answered) => found.push((place, expected, answered)),
+    }
+}
+
 /// The longest common subsequence of two texts' lines, and what only one of them has.
 fn aligned<'t>(old: &[&'t str], new: &[&'t str]) -> Vec<(char, &'t str)> {
     // What both begin with need not be compared with everything.
@@ -228,6 +266,18 @@ mod tests {
              \"h\": 1,\n  -   \"i\": 1\n  +   \"i\": 2\n    }\n"
         );
         assert_eq!(difference(&expected, &expected), "");
+    }
+
+    #[test]
+    fn places_are_told_in_one_line() {
+        let expected = json!({ "a": [1, { "b": "x" }], "c": null, "d": 1, "e": 1 });
+        let answered = json!({ "a": [1, { "b": "y" }, 2], "c": null, "e": 2, "f": {} });
+        let told = |text: &str| text.replace('x', "•••");
+        assert_eq!(
+            places(&expected, &answered, &told),
+            r#"/a/1/b is "y" instead of "•••"; /a/2 is 2 instead of absent; /d is absent instead of 1; and 2 more"#
+        );
+        assert_eq!(places(&expected, &expected, &told), "");
     }
 
     #[test]

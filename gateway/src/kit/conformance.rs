@@ -369,26 +369,14 @@ impl Exam<'_> {
         (self.progress)(Progress { check, done, of });
     }
 
-    /// Runs one webhook. What is over its time is given it twice more: other work on the machine costs a plugin some, too.
     async fn run(&mut self, grant: &Arc<Grant>, request: Request, conditions: Conditions) -> Answer {
-        for _ in 0..2 {
-            let (answer, usage) = self.stand.try_out(grant, request.clone(), conditions).await;
-            if !usage.is_over {
-                self.note(usage);
-                return answer;
-            }
-        }
-        let (answer, usage) = self.stand.try_out(grant, request.clone(), conditions).await;
+        let body_bytes = request.body.len();
+        let (answer, usage) = self.stand.try_fairly(grant, request, conditions).await;
         self.note(usage);
         if usage.is_over {
             let what = match &answer {
                 Answer::Stopped { what, .. } => what.clone(),
-                _ => format!(
-                    "a webhook of {} bytes took {:.1} ms of processor time, more than limits.plugin_time ({:?})",
-                    request.body.len(),
-                    usage.total().as_secs_f64() * 1e3,
-                    self.stand.runtime.limits().plugin_time
-                ),
+                _ => self.stand.over_time(body_bytes, usage),
             };
             self.fail(Check::Bounds, what, None);
         }

@@ -250,7 +250,7 @@ impl Grant {
     }
 
     /// What the plugin says to the operator: one short line, and no secret that the sender presented.
-    pub(super) fn told(&self, text: &str, bytes_max: usize) -> String {
+    pub(crate) fn told(&self, text: &str, bytes_max: usize) -> String {
         one_line(&self.redact(text), bytes_max)
     }
 

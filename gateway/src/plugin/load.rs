@@ -20,9 +20,14 @@ use super::{
     call::Runtime,
     host::CallState,
     limits::{CORE_INSTANCES, DETAIL_BYTES, SlowLane, TABLE_ELEMENTS},
-    v1,
+    section, v1,
 };
 use crate::{config, telemetry::one_line};
+
+/// The custom section in which a component carries its own cases.
+const CASES: &str = "callfeed:cases";
+/// Bytes of that section. The largest of the built-in plugins' would take half of it.
+const CASES_BYTES_MAX: usize = 1 << 20;
 
 /// Why a file cannot serve as a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,14 @@ pub enum Error {
     Describe(String),
     #[error("its description breaks the contract: {0}")]
     Descriptor(String),
+    #[error("it is cut off or damaged at byte {0}")]
+    Damaged(usize),
+    #[error("it has {0} sections {CASES}; `callfeed plugin pack` makes one of them")]
+    SeveralCases(usize),
+    #[error(
+        "its cases take {bytes} bytes of it, and {CASES_BYTES_MAX} are allowed; embed fewer with `callfeed plugin pack`"
+    )]
+    CasesTooLarge { bytes: usize },
     #[error("the plugin cache {path} is not usable: {detail}")]
     Cache { path: PathBuf, detail: String },
     #[error("the WebAssembly engine did not start: {0}")]
@@ -108,6 +121,7 @@ pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugi
         None => compile_component(runtime.engine(), wasm)?,
     };
     let (contract, imports) = check_interfaces(runtime.engine(), &component)?;
+    let cases = cases(wasm)?.map(Bytes::copy_from_slice);
     let linker = linker(runtime.engine(), &component).map_err(|error| Error::Link(format!("{error:#}")))?;
     let pre = linker
         .instantiate_pre(&component)
@@ -126,6 +140,7 @@ pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugi
         contract,
         imports,
         descriptor,
+        cases,
         options_schema,
         description: None,
         pre,
@@ -146,6 +161,38 @@ fn check_header(wasm: &[u8], max: u64) -> Result<(), Error> {
         Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
         Some([0, b'a', b's', b'm', ..]) => Err(Error::NotComponent),
         _ => Err(Error::NotWasm),
+    }
+}
+
+/// The section in which a component carries its own cases, as it is there.
+///
+/// # Errors
+///
+/// When there are several, or it is over its bound, or the component is damaged.
+pub(crate) fn cases(wasm: &[u8]) -> Result<Option<&[u8]>, Error> {
+    let found = section::find(wasm, CASES).map_err(|section::Damaged(at)| Error::Damaged(at))?;
+    match found[..] {
+        [] => Ok(None),
+        [cases] => bounded(cases).map(Some),
+        _ => Err(Error::SeveralCases(found.len())),
+    }
+}
+
+/// A component with these as its own cases, or with none. What it does stays the same.
+///
+/// # Errors
+///
+/// When they are over their bound, and when it is no component or is damaged.
+pub(crate) fn with_cases(wasm: &[u8], cases: Option<&[u8]>) -> Result<Vec<u8>, Error> {
+    check_header(wasm, u64::MAX)?;
+    let cases = cases.map(bounded).transpose()?;
+    section::replace(wasm, CASES, cases).map_err(|section::Damaged(at)| Error::Damaged(at))
+}
+
+fn bounded(cases: &[u8]) -> Result<&[u8], Error> {
+    match cases.len() {
+        bytes if bytes > CASES_BYTES_MAX => Err(Error::CasesTooLarge { bytes }),
+        _ => Ok(cases),
     }
 }
 

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::mebibytes;
+use super::{
+    mebibytes,
+    pack::{Choice, pack},
+};
 use crate::{
     cli::{Failure, display, say, say_error},
     kit::project,
@@ -18,6 +21,8 @@ pub(super) struct Args {
     /// The project's folder.
     #[arg(value_name = "DIR", default_value = ".")]
     directory: PathBuf,
+    #[command(flatten)]
+    choice: Choice,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -26,15 +31,21 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let built = project::build(&args.directory, &mut |step| say_error(&format!("  {}", step.command)))?;
     let shown = display(&args.directory.join(format!("{}.wasm", built.name)));
+    let packed = pack(&built.path, &args.choice, &args.directory.join("cases"))?;
     if args.json {
-        say(
-            &json!({ "name": built.name, "language": built.language.as_str(), "file": shown, "bytes": built.bytes })
-                .to_string(),
-        );
+        let json = json!({
+            "name": built.name, "language": built.language.as_str(), "file": shown, "bytes": packed.bytes,
+            "cases": packed.cases, "left_out": packed.left_out,
+        });
+        say(&json.to_string());
         return Ok(());
     }
-    let bytes = usize::try_from(built.bytes).unwrap_or(usize::MAX);
-    say(&format!("{shown}: {}. Next:\n", mebibytes(bytes)));
+    packed.tell_left_out();
+    say(&format!(
+        "{shown}: {}, with {} cases. Next:\n",
+        mebibytes(packed.bytes),
+        packed.cases
+    ));
     say(&format!("  callfeed plugin test {}", display(&args.directory)));
     Ok(())
 }

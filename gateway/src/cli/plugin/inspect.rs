@@ -33,15 +33,17 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let cache = tempfile::tempdir()?;
     let inspected = inspect::inspect(&limits, cache.path(), async |stand| found.load(stand).await).await?;
     let descriptor = &inspected.plugin.descriptor;
-    let costs = match &found.cases {
-        Some(_) => {
+    let carried = found.carried()?;
+    let costs = match found.cases.is_some() || carried.is_some() {
+        true => {
             let stand = Stand::new(&limits)?;
             let plugin = found.load(&stand).await?;
             let cases = found.read_cases(&descriptor.provider)?;
             bench::measure(&stand, &plugin, &cases, CALLS).await
         }
-        None => None,
+        false => None,
     };
+    let carried = carried.map_or(0, |files| files.names().len());
     if args.json {
         let secret = |spec: &SecretSpec| {
             json!({ "name": spec.name, "summary": spec.summary, "encoding": spec.encoding.as_str(),
@@ -63,6 +65,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             "content_types": descriptor.content_types, "body_bytes_max": descriptor.body_bytes_max,
             "headers": descriptor.headers, "secrets": descriptor.secrets.iter().map(secret).collect::<Vec<_>>(),
             "options_schema": descriptor.options_schema, "events": events, "imports": inspected.plugin.imports,
+            "cases": carried,
             "load_ms": inspected.load.as_secs_f64() * 1e3, "load_cached_ms": inspected.load_cached.as_secs_f64() * 1e3,
             "call": call,
         });
@@ -100,6 +103,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     for (at, import) in inspected.plugin.imports.iter().enumerate() {
         line(if at == 0 { "imports" } else { "" }, import);
     }
+    line(
+        "cases",
+        &match carried {
+            0 => "it carries none".to_owned(),
+            count => format!("it carries {count}, and a gateway runs them before it serves it"),
+        },
+    );
     line(
         "load",
         &format!(

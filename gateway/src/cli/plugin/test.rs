@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{Found, Subject, mebibytes, milliseconds};
 use crate::{
-    cli::{Failure, display, say, say_foreign},
+    cli::{Failure, display, say, say_error, say_foreign},
     kit::{self, Check, Options, Outcome, Progress, Report, Stand},
     plugin::Plugin,
 };
@@ -61,6 +61,9 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let found = args.subject.find()?;
+    if args.bless && found.cases.is_none() {
+        return Err(anyhow::anyhow!("there is no folder of cases to write into; name it with --cases").into());
+    }
     let stand = Stand::new(&args.subject.limits())?;
     let plugin = match found.load(&stand).await {
         Ok(plugin) => plugin,
@@ -86,6 +89,12 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let mut line = ProgressLine::new(!args.json && std::io::stderr().is_terminal());
     let report = kit::examine(&stand, &plugin, &cases, &options, &mut |progress| line.show(progress)).await;
     line.clear();
+    if args.subject.cases.is_none() && found.carries_others()? {
+        say_error(&format!(
+            "{} does not carry the cases that are here now: `callfeed plugin build` puts them in",
+            found.file
+        ));
+    }
     tell(&args, &found, Some(&plugin), &report)
 }
 

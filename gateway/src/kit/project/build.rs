@@ -18,7 +18,6 @@ pub struct Built {
     pub language: Language,
     /// `<name>.wasm` in the project's folder.
     pub path: PathBuf,
-    pub bytes: u64,
 }
 
 /// A command that is about to run.
@@ -55,16 +54,13 @@ pub fn build(directory: &Path, progress: &mut dyn FnMut(Step<'_>)) -> Result<Bui
         Language::Python => site.python()?,
     };
     let path = directory.join(format!("{name}.wasm"));
-    let bytes = fs::metadata(&path).map(|metadata| metadata.len());
-    Ok(Built {
-        bytes: bytes.map_err(|_| Error::NothingMade {
+    if !path.is_file() {
+        return Err(Error::NothingMade {
             what: "the build".to_owned(),
-            path: path.clone(),
-        })?,
-        name,
-        language,
-        path,
-    })
+            path,
+        });
+    }
+    Ok(Built { name, language, path })
 }
 
 struct Site<'s> {
