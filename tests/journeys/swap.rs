@@ -249,6 +249,14 @@ async fn what_the_gateway_refuses_is_put_back() {
         "{rollback:?}"
     );
 
+    let same = ask(&gateway, &["plugin", "install", "acme", place.to_str().unwrap()]).await;
+    let same = same.success();
+    assert!(
+        same.contains("was in place already") && same.contains("done: ") && !same.contains("rollback"),
+        "{same}"
+    );
+    assert!(!directory.join("acme.wasm.previous").exists());
+
     let wrong = gateway
         .reload_with(|setup| setup.toml("[[route]]\nname = \"lost\"\nprovider = \"lost\""))
         .await;

@@ -210,7 +210,10 @@ async fn exchange(place: &Place, from: &Path, wasm: &[u8], common: &Common) -> R
         "{path} is {} {}; of its own cases {cases} passed",
         descriptor.display_name, descriptor.version
     ));
-    if former.present.is_some() {
+    if !is_new {
+        say("this very file was in place already");
+    }
+    if plugin.previous().is_file() {
         say(&format!(
             "back to the file before it, {previous}: callfeed plugin rollback {}",
             plugin.name
