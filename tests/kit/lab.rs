@@ -2,6 +2,10 @@
 
 use std::{fs, path::Path};
 
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use callfeed::{
     config::{self, Limits, Secret},
     kit::{
@@ -10,6 +14,7 @@ use callfeed::{
     },
 };
 use harness::{Callfeed, guest};
+use ring::hmac;
 use serde_json::Value;
 
 const BUILT_IN: [&str; 5] = ["magnetis", "magpipe", "salpre", "topcalls", "voxagent"];
@@ -314,6 +319,108 @@ async fn a_scheme_becomes_a_block() {
         "{block:?}"
     );
     assert!(block.notes[1].contains("plugins/examples/twilio"), "{block:?}");
+}
+
+/// Schemes that many have: what is signed, how it is presented, and the lines of the block.
+#[tokio::test]
+async fn usual_schemes_become_blocks() {
+    const BODY: &str = r#"{"type":"call.ended","token":"slp_test_token_0001"}"#;
+    const KEY: &[u8] = b"0123456789abcdef01234567";
+    const TIME: &str = "1780315197";
+    let key = BASE64_STANDARD.encode(KEY);
+    let whsec = format!("whsec_{key}");
+    let sign = |message: &str| {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, KEY), message.as_bytes());
+        BASE64_STANDARD.encode(tag.as_ref())
+    };
+    let standard = sign(&format!("msg_1.{TIME}.{BODY}"));
+    let plain = sign(BODY);
+    let basic = BASE64_STANDARD.encode("user:another-secret-0001");
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(r#"{"iss":"acme"}"#);
+    let signed = format!("{}.{claims}", BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#));
+    let tag = BASE64_STANDARD.decode(sign(&signed)).expect("it was encoded so");
+    let jws = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag));
+    let cache = tempfile::tempdir().expect("a directory");
+    let lab = lab(&cache).await;
+    for (target, headers, secret, expected) in [
+        (
+            "/",
+            format!("webhook-id: msg_1\nwebhook-timestamp: {TIME}\nwebhook-signature: v1,{standard} v1,AAAA"),
+            &*whsec,
+            "signature = \"standard-webhooks\"\n",
+        ),
+        (
+            "/",
+            format!("svix-id: msg_1\nsvix-timestamp: {TIME}\nsvix-signature: v1,{standard}"),
+            &*whsec,
+            "name = \"svix\"\nsecret = { encoding = \"standard-webhooks\" }\nsignature = { header = \"svix-signature\", pattern = \
+             \"v1,{signature}\", message = \"{header:svix-id}.{timestamp}.{body}\", encoding = \"base64\", \
+             timestamp_header = \"svix-timestamp\" }\n",
+        ),
+        (
+            "/",
+            format!("x-acme-hmac: {plain}"),
+            &*key,
+            "secret = { encoding = \"base64\" }\nsignature = { header = \"x-acme-hmac\", encoding = \"base64\" }\n",
+        ),
+        (
+            "/",
+            "authorization: Bearer another-secret-0001".to_owned(),
+            "another-secret-0001",
+            "token = { in = \"header:authorization\", prefix = \"Bearer \" }\n",
+        ),
+        (
+            "/",
+            format!("authorization: Basic {basic}"),
+            "another-secret-0001",
+            "token = { in = \"header:authorization\", prefix = \"Basic \" }\n",
+        ),
+        (
+            "/hooks?key=another-secret-0001",
+            "x-any: thing".to_owned(),
+            "another-secret-0001",
+            "token = { in = \"query:key\" }\n",
+        ),
+        (
+            "/",
+            "x-any: thing".to_owned(),
+            "slp_test_token_0001",
+            "token = { in = \"body:/token\" }\n",
+        ),
+        ("/", format!("authorization: Bearer {jws}"), &*key, ""),
+    ] {
+        let text =
+            format!("POST {target} HTTP/1.1\nhost: h.example\ncontent-type: application/json\n{headers}\n\n{BODY}");
+        let capture = Capture::read(text.as_bytes(), None).expect("it is read");
+        let candidates = [
+            candidate("a decoy", "decoy-of-the-test-0001"),
+            candidate("the secret", secret),
+        ];
+        let findings = lab.examine(&capture, &candidates).await;
+        let block = findings
+            .block
+            .as_ref()
+            .unwrap_or_else(|| panic!("{text}: {findings:#?}"));
+        assert_eq!(
+            findings.scheme.as_ref().map(|scheme| scheme.candidate),
+            Some(1),
+            "{text}"
+        );
+        if expected.is_empty() {
+            assert!(
+                block.toml.is_empty() && block.notes[1].contains("plugins/examples/dialpad"),
+                "{block:?}"
+            );
+        } else {
+            assert!(block.toml.contains(expected), "{expected} is not in\n{}", block.toml);
+            assert!(
+                block.toml.contains("event = \"/type\"\ntypes = { \"call.ended\" = "),
+                "{}",
+                block.toml
+            );
+        }
+        assert!(!format!("{block:?}").contains(secret), "{block:?}");
+    }
 }
 
 /// What the routes of an example's cases have is what its block says.

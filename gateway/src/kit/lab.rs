@@ -113,6 +113,7 @@ impl Lab {
             plugins_in_flight: 2,
             ..limits
         })?;
+        // One that does not load, of a damaged build, is not asked; `callfeed check` says so.
         let (plugins, _) = stand.runtime.load(&[]).await;
         Ok(Self { stand, plugins })
     }

@@ -169,12 +169,15 @@ fn text(findings: &Findings, capture: &Capture, candidates: &[Candidate], now: T
     if let Some(remedy) = findings.paste.remedy() {
         say("body", &format!("read {remedy}"));
     }
-    for recognised in findings.recognised.iter().filter(|recognised| !recognised.is_sure) {
-        let name = &recognised.display_name;
-        let what = format!(
-            "the plugin of {name} accepts it as well, and knows nothing in it: the scheme is one that many have"
-        );
-        say("also", &what);
+    if findings.provider().is_none() {
+        for Recognised { display_name, .. } in &findings.recognised {
+            say(
+                "also",
+                &format!(
+                    "the plugin of {display_name} accepts it, and knows nothing in it: the scheme is one that many have"
+                ),
+            );
+        }
     }
     if let Some(block) = &findings.block {
         if !block.toml.is_empty() {
@@ -311,10 +314,10 @@ fn no_match(findings: &Findings, capture: &Capture, candidates: &[Candidate], no
         more => format!(", each with the body read in {more} ways (with and without a newline at its end, …)"),
     };
     lines.push(format!(
-        "  tried      {} in {} readings, over {} messages{readings}",
+        "  tried      {} in {}, over {}{readings}",
         plural(candidates.len(), "secret"),
-        tried.keys,
-        tried.messages
+        plural(tried.keys, "reading"),
+        plural(tried.messages, "message")
     ));
     lines.extend(
         tried

@@ -79,7 +79,8 @@ pub(super) async fn write(
     let signs_url =
         matches!(&scheme.proof, Proof::Signature(signature) if signature.message.template().contains("{url}"));
     if let Some(example) = findings.example {
-        let mut block = of_example(example, candidate);
+        let more = if signs_url { urls(capture) } else { String::new() };
+        let mut block = of_example(example, candidate, more);
         block.notes.extend(signs_url.then(url_note));
         return Some(block);
     }
@@ -126,21 +127,20 @@ fn built_in(toml: &mut String, recognised: &Recognised, capture: &Capture, candi
             .collect();
         more = format!("options = {{ {} }}\n", options.join(", "));
     }
-    if recognised.signs_url
-        && let [url] = &capture.urls[..]
-        && !url.contains('?')
-    {
-        more += &format!("urls = [{}]\n", quoted(url));
+    if recognised.signs_url {
+        more += &urls(capture);
     }
     route(toml, provider, secret, candidate, &more);
 }
 
-fn of_example(example: &Example, candidate: &Candidate) -> Block {
+fn of_example(example: &Example, candidate: &Candidate, mut more: String) -> Block {
     let Example { name, file, .. } = example;
     let path = quoted(&format!("plugins/examples/{name}/{file}"));
     let mut toml = format!("[[plugin]]\nname = {}\npath = {path}\n\n", quoted(name));
-    let more = if example.allow_hmac { "allow_hmac = true\n" } else { "" };
-    route(&mut toml, name, example.secret, candidate, more);
+    if example.allow_hmac {
+        more += "allow_hmac = true\n";
+    }
+    route(&mut toml, name, example.secret, candidate, &more);
     let mut notes = vec![format!("`callfeed plugin build plugins/examples/{name}` makes {file}")];
     if example.is_described {
         notes.push(format!(
@@ -151,6 +151,14 @@ fn of_example(example: &Example, candidate: &Candidate) -> Block {
         notes.push("allow_hmac: it asks for an answer signed with the secret when the URL is entered".to_owned());
     }
     Block { toml, notes }
+}
+
+/// What the provider was told, where that was said; a query may have a token in it.
+fn urls(capture: &Capture) -> String {
+    match &capture.urls[..] {
+        [url] if !url.contains('?') => format!("urls = [{}]\n", quoted(url)),
+        _ => String::new(),
+    }
 }
 
 fn route(toml: &mut String, name: &str, secret: &str, candidate: &Candidate, more: &str) {

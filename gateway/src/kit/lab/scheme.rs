@@ -366,7 +366,9 @@ impl Signature {
             let items = whole.split(separator).map(str::trim).filter(|item| item.contains('{'));
             items.collect::<Vec<_>>().join(&separator.to_string())
         });
-        items.chain([whole.clone()]).collect()
+        let mut patterns: Vec<_> = items.chain([whole.clone()]).collect();
+        patterns.dedup();
+        patterns
     }
 
     /// Whether the time of signing stands beside the signature.
