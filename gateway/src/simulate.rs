@@ -28,7 +28,9 @@ pub struct Sample {
 pub enum Error {
     #[error("route {route:?} has no secret {secret:?} to sign with")]
     NoSecret { route: String, secret: &'static str },
-    #[error("how {0:?} signs is not known here; give the headers yourself with --header 'name: value'")]
+    #[error(
+        "how {0:?} signs is not known here; give the headers yourself with --header 'name: value', or send a whole request with --request"
+    )]
     UnknownProvider(String),
     #[error("a Magnétis webhook is a form or a JSON object with data and event")]
     NotMagnetis,

@@ -3,6 +3,7 @@
 //!
 //! What is built stays in `<target>/tools`, by what it was built of.
 
+mod guide;
 mod missing;
 mod projects;
 

@@ -1,16 +1,20 @@
 //! `callfeed send`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::{ConfigFile, Failure, say, say_foreign};
+use super::{ConfigFile, Failure, display, say, say_foreign};
 use crate::{
     clock,
     config::{Config, Route, Subscriber},
     event::{EventId, Facts, Kept},
     inbound::SCHEMA_ID,
+    kit::lab::Capture,
     outbound::{
         deliver::{Courier, Outcome},
         sign::Signer,
@@ -20,6 +24,8 @@ use crate::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Headers of a captured request that speak of its connection. The one that sends it again has others.
+const OF_CONNECTION: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
 
 /// Sends a webhook to a route as its provider would, or a test event to a subscriber as callfeed would, and says what
 /// was answered. Fails unless the answer is 2xx.
@@ -40,6 +46,10 @@ pub(super) struct Args {
     /// Send this file's bytes instead of a sample.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subscriber", "sample"])]
     body: Option<PathBuf>,
+    /// Send this captured request as it is: its method, its headers, its body, and what follows the route's path. A case's
+    /// request.http is one.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["subscriber", "sample", "body", "same", "unsigned"])]
+    request: Option<PathBuf>,
     /// The content type of `--body`.
     #[arg(long, requires = "body", default_value = "application/json")]
     content_type: String,
@@ -65,6 +75,7 @@ pub(super) struct Args {
 
 /// A webhook, ready to be posted.
 struct Outgoing {
+    method: reqwest::Method,
     url: reqwest::Url,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
@@ -80,7 +91,14 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return Ok(());
     }
     match (&args.route, &args.subscriber) {
-        (Some(name), _) => post(to_route(&args, &config, route(&config, name)?)?, args.json).await,
+        (Some(name), _) => {
+            let route = route(&config, name)?;
+            let outgoing = match &args.request {
+                Some(file) => captured(&args, &config, route, file)?,
+                None => to_route(&args, &config, route)?,
+            };
+            post(outgoing, args.json).await
+        }
         (None, Some(name)) => deliver(&args, subscriber(&config, name)?.clone()).await,
         (None, None) => Err(anyhow::anyhow!("name a --route or a --subscriber").into()),
     }
@@ -115,7 +133,7 @@ fn subscriber<'c>(config: &'c Config, name: &str) -> anyhow::Result<&'c Subscrib
 fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgoing> {
     let (body, content_type) = match &args.body {
         Some(file) => {
-            let body = std::fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
+            let body = std::fs::read(file).with_context(|| format!("failed to read {}", display(file)))?;
             (body, args.content_type.clone())
         }
         None => {
@@ -124,28 +142,22 @@ fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgo
                 None => samples.first(),
                 Some(name) => samples.iter().find(|sample| sample.name == name),
             };
-            let sample = sample.with_context(|| {
-                format!(
-                    "{} has no such sample; `callfeed send --route {} --list` names them, --body sends a file",
+            let sample = sample.with_context(|| match samples.is_empty() {
+                true => format!(
+                    "there are no samples of {}, which is not built in: send a request of it with --request, or a body \
+                     with --body and its headers",
+                    route.provider
+                ),
+                false => format!(
+                    "{} has no such sample; `callfeed send --route {} --list` names them",
                     route.provider, route.name
-                )
+                ),
             })?;
             (
                 if args.same { sample.body.clone() } else { sample.fresh() },
                 sample.content_type.clone(),
             )
         }
-    };
-    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
-    let mut listen = config.server.listen;
-    if listen.ip().is_unspecified() {
-        listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    // A certificate is for a name, and listening needs none.
-    let dialled = match (&config.server.tls, &config.server.public_url) {
-        (None, _) => Some(format!("{scheme}://{listen}{}", route.path)),
-        (Some(_), Some(base)) => Some(format!("{base}{}", route.path)),
-        (Some(_), None) => None,
     };
     // What the provider was told is what it signs, wherever the bytes really go.
     let public = route
@@ -154,23 +166,68 @@ fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgo
         .cloned()
         .unwrap_or_else(|| match &config.server.public_url {
             Some(base) => format!("{base}{}", route.path),
-            None => format!("{scheme}://{}{}", config.server.listen, route.path),
+            None => format!("{}://{}{}", scheme(config), config.server.listen, route.path),
         });
     let mut headers = vec![("content-type".to_owned(), content_type.clone())];
     if !args.unsigned {
         headers.extend(simulate::sign(route, &public, &content_type, &body)?);
     }
     headers.extend(extra_headers(&args.headers)?);
-    let url = match &args.to {
-        Some(url) => url.clone(),
-        None => dialled
-            .context(
-                "the gateway speaks TLS, and the configuration does not say under which name it is reached: set \
-                 server.public_url, or say it with --to https://…",
-            )?
-            .parse()?,
+    Ok(Outgoing {
+        method: reqwest::Method::POST,
+        url: dialled(args, config, &route.path)?,
+        headers,
+        body,
+    })
+}
+
+fn captured(args: &Args, config: &Config, route: &Route, file: &Path) -> anyhow::Result<Outgoing> {
+    let text = std::fs::read(file).with_context(|| format!("failed to read {}", display(file)))?;
+    let webhook = Capture::read(&text, None).with_context(|| display(file))?.webhook;
+    // It may have been caught elsewhere.
+    let target = match webhook.target.strip_prefix(&route.path) {
+        Some(below) if below.is_empty() || below.starts_with(['/', '?']) => webhook.target.clone(),
+        _ => match webhook.target.split_once('?') {
+            Some((_, query)) => format!("{}?{query}", route.path),
+            None => route.path.clone(),
+        },
     };
-    Ok(Outgoing { url, headers, body })
+    let mut headers = webhook.headers;
+    headers.retain(|(name, _)| !OF_CONNECTION.contains(&name.as_str()));
+    headers.extend(extra_headers(&args.headers)?);
+    Ok(Outgoing {
+        method: webhook.method.parse().with_context(|| display(file))?,
+        url: dialled(args, config, &target)?,
+        headers,
+        body: webhook.body.into(),
+    })
+}
+
+fn scheme(config: &Config) -> &'static str {
+    if config.server.tls.is_some() { "https" } else { "http" }
+}
+
+/// Where the bytes really go.
+fn dialled(args: &Args, config: &Config, target: &str) -> anyhow::Result<reqwest::Url> {
+    if let Some(url) = &args.to {
+        return Ok(url.clone());
+    }
+    let url = match (&config.server.tls, &config.server.public_url) {
+        (None, _) => {
+            let mut listen = config.server.listen;
+            if listen.ip().is_unspecified() {
+                listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            }
+            format!("{}://{listen}{target}", scheme(config))
+        }
+        // A certificate is for a name, and listening needs none.
+        (Some(_), Some(base)) => format!("{base}{target}"),
+        (Some(_), None) => bail!(
+            "the gateway speaks TLS, and the configuration does not say under which name it is reached: set \
+             server.public_url, or say it with --to https://…"
+        ),
+    };
+    Ok(url.parse()?)
 }
 
 /// Makes one real attempt to deliver a test event.
@@ -244,7 +301,9 @@ fn extra_headers(lines: &[String]) -> anyhow::Result<Vec<(String, String)>> {
 
 async fn post(outgoing: Outgoing, json: bool) -> Result<(), Failure> {
     let client = simulate::client(TIMEOUT)?;
-    let mut request = client.post(outgoing.url.clone()).body(outgoing.body);
+    let mut request = client
+        .request(outgoing.method, outgoing.url.clone())
+        .body(outgoing.body);
     for (name, value) in outgoing.headers {
         request = request.header(name, value);
     }
