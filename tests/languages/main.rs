@@ -16,7 +16,8 @@ use std::{
 use harness::{Callfeed, guest};
 
 /// How a build is done; of another way another component comes.
-const BUILD: [&str; 3] = [
+const BUILD: [&str; 4] = [
+    include_str!("../../gateway/src/cli/plugin/pack.rs"),
     include_str!("../../gateway/src/kit/project.rs"),
     include_str!("../../gateway/src/kit/project/build.rs"),
     include_str!("../../gateway/src/kit/project/tools.rs"),

@@ -27,7 +27,17 @@ async fn new_project_is_right(language: &str) {
     );
 
     let project = built(&format!("new-{language}"), &project).await;
-    assert!(project.join("acme-calls.wasm").is_file());
+    let file = project.join("acme-calls.wasm");
+    let inspect = [
+        "plugin".as_ref(),
+        "inspect".as_ref(),
+        file.as_os_str(),
+        "--json".as_ref(),
+    ];
+    let inspected = Callfeed::run(inspect).await.json_lines().remove(0);
+    let cases = std::fs::read_dir(project.join("cases")).expect("it has cases");
+    let folders = cases.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().is_dir()));
+    assert_eq!(inspected["cases"], folders.count(), "it carries its cases");
     right(&project).await;
 }
 
