@@ -300,6 +300,7 @@ async fn every_act_ends_as_it_should() {
     // On a busy machine a bound other than the one on time has to be the first that is met.
     let patient = Host::new(&Limits {
         plugin_time: Duration::from_secs(2),
+        plugin_output_bytes: 1 << 20,
         ..Limits::default()
     });
     let unhurried = patient.load(guest::rogue()).await.expect("the plugin loads");
@@ -324,7 +325,7 @@ async fn every_act_ends_as_it_should() {
                 line.len()
             );
         }
-        // Twenty ticks, even on a machine that is busy with something else.
+        // Some dozens of ticks, even on a machine that is busy with something else.
         if took > Duration::from_secs(5) {
             failures += &format!("\n{act}: took {took:?}");
         }

@@ -88,10 +88,10 @@ struct Subject {
     #[arg(long, value_name = "DIR")]
     cases: Option<PathBuf>,
     /// Processor time a call may take, in milliseconds, as `limits.plugin_time` of a gateway.
-    #[arg(long, value_name = "MS", default_value_t = 20)]
+    #[arg(long, value_name = "MS", default_value_t = default_time())]
     time: u64,
     /// Memory a call may take, in MiB, as `limits.plugin_memory` of a gateway.
-    #[arg(long, value_name = "MIB", default_value_t = 16)]
+    #[arg(long, value_name = "MIB", default_value_t = Limits::default().plugin_memory_bytes >> 20)]
     memory: usize,
 }
 
@@ -110,6 +110,11 @@ struct Found {
 enum Source {
     Component(Bytes),
     Description(Box<Provider>),
+}
+
+/// Of a gateway, in milliseconds.
+fn default_time() -> u64 {
+    u64::try_from(Limits::default().plugin_time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Subject {
