@@ -160,8 +160,10 @@ fn remedy(plugin: &config::Plugin) -> String {
     let test = format!("`callfeed plugin test {}` shows all of it", plugin.path.display());
     match plugin.previous().is_file() {
         true => format!(
-            "`callfeed plugin rollback {}` goes back to the file before it; {test}",
-            plugin.name
+            "`callfeed plugin rollback {}` goes back to {}, which `callfeed plugin install` or `rollback` took out of its place \
+             last; {test}",
+            plugin.name,
+            plugin.previous().display()
         ),
         false => test,
     }

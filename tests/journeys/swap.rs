@@ -1,7 +1,8 @@
 //! Another version of a plugin takes the place of the one that serves, or does not.
 
 use std::{
-    fs,
+    fs::{self, File},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -9,7 +10,7 @@ use std::{
     },
 };
 
-use harness::{Callfeed, Delivery, Gateway, Output, PATIENCE, Setup, Subscriber, guest, provider_secret};
+use harness::{Callfeed, Delivery, Gateway, Output, PATIENCE, Reply, Setup, Subscriber, guest, provider_secret};
 use tokio::task::JoinSet;
 
 /// The first version knows whom a call was made to, under this name; the second knows another name and leaves what it does
@@ -185,7 +186,8 @@ async fn a_version_that_fails_its_own_case_does_not_serve() {
     fs::copy(&bad, &place).unwrap();
     let refused = ask(&gateway, &["reload"]).await;
     assert_eq!(refused.status, Some(1), "{refused:?}");
-    let remedy = "`callfeed plugin rollback acme` goes back to the file before it; `callfeed plugin test ";
+    let remedy = "acme.wasm.previous, which `callfeed plugin install` or `rollback` took out of its place last; `callfeed plugin \
+                  test ";
     for part in ["plugin[acme].path: ", fails, remedy] {
         assert!(refused.stderr.contains(part), "{part:?} is not in {}", refused.stderr);
     }
@@ -285,6 +287,122 @@ async fn what_the_gateway_refuses_is_put_back() {
             .stderr
             .contains("two.wasm is not a plugin this gateway can run: "),
         "{broken:?}"
+    );
+    assert_eq!(fs::read(&place).unwrap(), first());
+}
+
+/// What lies in a plugin's place and beside it: which inodes, with which modes.
+fn lies(directory: &Path) -> Vec<(String, u64, u32)> {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let mut found: Vec<_> = entries
+        .map(|entry| {
+            let metadata = entry.metadata().unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            (name, metadata.ino(), metadata.permissions().mode())
+        })
+        .filter(|(name, ..)| name != "callfeed.toml")
+        .collect();
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn what_no_gateway_took_over_is_not_left_in_place() {
+    let setup = setup();
+    let config = setup.write();
+    let directory = setup.directory();
+    let place = directory.join("acme.wasm");
+    let versions = tempfile::tempdir().unwrap();
+    let new = versions.path().join("two.wasm");
+    fs::write(&new, second()).unwrap();
+    for (path, mode) in [(&place, 0o640), (&directory.join("acme.wasm.previous"), 0o600)] {
+        fs::write(path, first()).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let install = ["plugin", "install", "acme", new.to_str().unwrap()];
+    let before = lies(directory);
+
+    // Who answers here says what a gateway, or a proxy before it, would.
+    let admin = Subscriber::start().await;
+    let nobody = "http://127.0.0.1:1/".to_owned();
+    let url = format!("http://{}/", admin.address());
+    for (url, status, said) in [
+        (
+            &nobody,
+            None,
+            "failed to reach the gateway at http://127.0.0.1:1/healthz",
+        ),
+        (&url, Some(422), "the gateway refuses it; "),
+        (&url, Some(401), "this command may not ask the gateway (no); "),
+    ] {
+        if let Some(status) = status {
+            admin.script([Reply::status(200), Reply::status(status).body("no")]);
+        }
+        let refused = Callfeed::run_with(&config, [&install[..], &["--admin", url]].concat()).await;
+        assert_eq!(refused.status, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains(said), "{said:?} is not in {}", refused.stderr);
+        assert_eq!(lies(directory), before);
+    }
+    let lock = File::open(directory).unwrap();
+    lock.lock().unwrap();
+    let busy = Callfeed::run_with(&config, install).await;
+    assert!(
+        busy.stderr
+            .contains("another `callfeed plugin install` or `rollback` is at work"),
+        "{busy:?}"
+    );
+    drop(lock);
+    assert_eq!(lies(directory), before);
+
+    admin.script([Reply::status(200), Reply::status(502).body("no")]);
+    let unknown = Callfeed::run_with(&config, [&install[..], &["--admin", &url]].concat()).await;
+    assert_eq!(unknown.status, Some(1), "{unknown:?}");
+    for part in [
+        "whether the gateway took it over is not known",
+        "it answered 502 Bad Gateway: no",
+    ] {
+        assert!(unknown.stderr.contains(part), "{part:?} is not in {}", unknown.stderr);
+    }
+    assert_eq!(fs::read(&place).unwrap(), second());
+    let after = lies(directory);
+    assert_eq!(after[1], ("acme.wasm.previous".to_owned(), before[0].1, before[0].2));
+    assert_eq!((after.len(), after[0].2), (2, before[0].2));
+}
+
+#[tokio::test]
+async fn without_an_admin_address_the_files_change_places_all_the_same() {
+    let setup = setup();
+    let config = setup.write();
+    let text = fs::read_to_string(&config).unwrap();
+    let off = text.replace("[admin]\nlisten = \"127.0.0.1:0\"", "[admin]\nlisten = \"off\"");
+    assert_ne!(off, text);
+    fs::write(&config, off).unwrap();
+    let directory = setup.directory();
+    let (place, new) = (directory.join("acme.wasm"), directory.join("two.wasm"));
+    fs::write(&place, first()).unwrap();
+    fs::write(&new, second()).unwrap();
+    let install = ["plugin", "install", "acme", new.to_str().unwrap()];
+    let said = Callfeed::run_with(&config, install).await.success();
+    for part in [
+        "; it carries no cases of its own\n",
+        "admin.listen is off, so a running gateway was not asked",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    assert_eq!(fs::read(&place).unwrap(), second());
+    let json = Callfeed::run_with(&config, ["plugin", "rollback", "acme", "--json"]).await;
+    let json = json.json_lines();
+    assert_eq!((&json[0]["reloaded"], &json[0]["cases"]), (&false.into(), &0.into()));
+    assert_eq!(fs::read(&place).unwrap(), first());
+
+    fs::rename(&place, directory.join("one.wasm")).unwrap();
+    symlink("one.wasm", &place).unwrap();
+    let link = Callfeed::run_with(&config, install).await;
+    assert_eq!(link.status, Some(1), "{link:?}");
+    assert!(
+        link.stderr
+            .contains("acme.wasm is a link, and only a file is replaced: "),
+        "{link:?}"
     );
     assert_eq!(fs::read(&place).unwrap(), first());
 }

@@ -7,12 +7,14 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{ConfigFile, Failure, say};
-use crate::{clock, config::Secret, simulate};
+use crate::{clock, config::Secret, simulate, telemetry::one_line};
 
 /// How long the gateway may take to answer: a reload waits for attempts under way.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Before a gateway that is busy is asked again.
 const BUSY_PAUSES_MS: [u64; 4] = [100, 300, 900, 2700];
+/// Bytes that are told of an answer that is no gateway's.
+const TOLD_BYTES: usize = 200;
 
 /// Where the running gateway is.
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,11 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Whether the command line says where it is.
+    pub(super) fn is_named(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// Posts a wish and says what came of it.
     pub(super) async fn ask(&self, file: &ConfigFile, path: &str) -> Result<(), Failure> {
         let text = self.reach(file)?.post(path).await?;
@@ -60,6 +67,8 @@ pub(super) enum Reload {
     Done(String),
     /// It goes on as before, and says why.
     Refused(String),
+    /// It goes on as before: it does not take wishes from here.
+    Unauthorized(String),
     /// Nobody listens there.
     NoGateway(reqwest::Url),
 }
@@ -84,11 +93,26 @@ impl Reached {
         done(self.ask(Method::POST, path).await?)
     }
 
-    /// For one who has something to put back when the gateway refuses.
+    /// # Errors
+    ///
+    /// When nobody answers.
+    pub(super) async fn probe(&self) -> anyhow::Result<()> {
+        self.ask(Method::GET, "healthz").await.map(drop)
+    }
+
+    /// For one who has something to put back when the gateway refuses. Another error says that it is not known whether it did.
     pub(super) async fn reload(&self) -> anyhow::Result<Reload> {
         match self.ask(Method::POST, "reload").await {
-            Ok((status, text)) if status.is_success() => Ok(Reload::Done(text.trim().to_owned())),
-            Ok((_, text)) => Ok(Reload::Refused(text.trim().to_owned())),
+            Ok((status, text)) => {
+                let text = text.trim().to_owned();
+                match status {
+                    // Its own word, and no proxy's before it.
+                    StatusCode::UNPROCESSABLE_ENTITY => Ok(Reload::Refused(text)),
+                    StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(Reload::Unauthorized(text)),
+                    status if status.is_success() => Ok(Reload::Done(text)),
+                    status => anyhow::bail!("it answered {status}: {}", one_line(&text, TOLD_BYTES)),
+                }
+            }
             Err(error) => match error.downcast_ref::<reqwest::Error>() {
                 Some(failed) if failed.is_connect() => Ok(Reload::NoGateway(self.base.clone())),
                 _ => Err(error),

@@ -1,7 +1,7 @@
 //! `callfeed plugin install` and `callfeed plugin rollback`.
 
 use std::{
-    fs, io,
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,12 +9,12 @@ use std::{
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::file;
+use super::file::{self, Swap};
 use crate::{
     cli::{
         ConfigFile, Failure, display,
         running::{Reload, Running},
-        say, say_foreign,
+        say, say_error, say_foreign,
     },
     config::{self, Limits},
     kit::{Stand, rehearse},
@@ -54,11 +54,13 @@ struct Common {
 pub(super) async fn install(args: InstallArgs) -> Result<(), Failure> {
     let place = Place::find(&args.common.config, &args.name)?;
     let wasm = place.read(&args.file)?;
-    exchange(&place, &args.file, &wasm, &args.common).await
+    let _lock = place.lock()?;
+    exchange(&place, &args.file, &wasm, Swap::install, &args.common).await
 }
 
 pub(super) async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
     let place = Place::find(&args.common.config, &args.name)?;
+    let _lock = place.lock()?;
     let previous = place.plugin.previous();
     if !previous.is_file() {
         let previous = display(&previous);
@@ -68,7 +70,8 @@ pub(super) async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
         .into());
     }
     let wasm = place.read(&previous)?;
-    exchange(&place, &previous, &wasm, &args.common).await
+    let back = |path: &Path, previous: &Path, _: &[u8]| Swap::back(path, previous);
+    exchange(&place, &previous, &wasm, back, &args.common).await
 }
 
 /// Where a plugin's file lies, and what holds for it.
@@ -89,8 +92,19 @@ impl Place {
             let path = display(&file.path);
             return Err(anyhow::anyhow!("{path} has no [[plugin]] with the name {name:?}: {known}").into());
         };
+        let plugin = plugins.swap_remove(at);
+        for path in [&plugin.path, &plugin.previous()] {
+            if path.is_symlink() {
+                let path = display(path);
+                return Err(anyhow::anyhow!(
+                    "{path} is a link, and only a file is replaced: point it to the other version and `callfeed reload`, or put \
+                     a file in its place"
+                )
+                .into());
+            }
+        }
         Ok(Self {
-            plugin: plugins.swap_remove(at),
+            plugin,
             // A cache is for the gateway alone to write.
             limits: Limits {
                 plugin_cache: None,
@@ -102,6 +116,20 @@ impl Place {
     fn read(&self, file: &Path) -> anyhow::Result<bytes::Bytes> {
         plugin::read_file(file, self.limits.plugin_file_bytes)
             .map_err(|error| anyhow::anyhow!("{}: {error}", display(file)))
+    }
+
+    /// Keeps others from putting anything in place meanwhile, or says that they do.
+    fn lock(&self) -> anyhow::Result<File> {
+        let directory = file::directory(&self.plugin.path);
+        let lock = File::open(directory).with_context(|| format!("failed to open {}", display(directory)))?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => anyhow::bail!(
+                "another `callfeed plugin install` or `rollback` is at work in {}; try again when it has ended",
+                display(directory)
+            ),
+            // Not every file system has locks.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(lock),
+        }
     }
 
     /// Holds a file to what the gateway holds it to when it loads it, and says how many cases it came through.
@@ -118,55 +146,33 @@ impl Place {
     }
 }
 
-/// What lay in a plugin's place.
-struct Former {
-    present: Option<Vec<u8>>,
-    previous: Option<Vec<u8>>,
-}
-
-impl Former {
-    fn read(plugin: &config::Plugin) -> anyhow::Result<Self> {
-        let read = |path: &Path| file::read(path).with_context(|| format!("failed to read {}", display(path)));
-        Ok(Self {
-            present: read(&plugin.path)?,
-            previous: read(&plugin.previous())?,
-        })
-    }
-
-    /// The file before the new one first: at every moment there is a whole one in place.
-    fn succeed(&self, plugin: &config::Plugin, wasm: &[u8]) -> io::Result<()> {
-        if let Some(present) = &self.present {
-            file::replace(&plugin.previous(), present)?;
-        }
-        file::replace(&plugin.path, wasm)
-    }
-
-    fn restore(&self, plugin: &config::Plugin) -> io::Result<()> {
-        for (path, content) in [(&plugin.path, &self.present), (&plugin.previous(), &self.previous)] {
-            match content {
-                Some(content) => file::replace(path, content)?,
-                None if path.exists() => fs::remove_file(path)?,
-                None => {}
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Puts a file in a plugin's place, and back again if the gateway does not take it.
-async fn exchange(place: &Place, from: &Path, wasm: &[u8], common: &Common) -> Result<(), Failure> {
+async fn exchange(
+    place: &Place,
+    from: &Path,
+    wasm: &[u8],
+    swap: impl FnOnce(&Path, &Path, &[u8]) -> anyhow::Result<Swap>,
+    common: &Common,
+) -> Result<(), Failure> {
     let Place { plugin, .. } = place;
     let (fit, cases) = place.prove(from, wasm).await?;
     let gateway = common.running.reach_if_on(&common.config)?;
-    let former = Former::read(plugin)?;
+    if let Some(gateway) = &gateway
+        && common.running.is_named()
+    {
+        gateway.probe().await?;
+    }
     let (path, previous) = (display(&plugin.path), display(&plugin.previous()));
-    let is_new = former.present.as_deref() != Some(wasm);
-    if is_new && let Err(error) = former.succeed(plugin, wasm) {
-        // What can be is put back; what cannot is a disk that fails for this, too.
-        drop(former.restore(plugin));
-        return Err(anyhow::Error::new(error)
-            .context(format!("failed to write {path}; nothing has changed"))
-            .into());
+    let present = file::read(&plugin.path).with_context(|| format!("failed to read {path}"))?;
+    let swap = match present.as_deref() == Some(wasm) {
+        true => None,
+        false => Some(swap(&plugin.path, &plugin.previous(), wasm)?),
+    };
+    if swap.as_ref().is_some_and(|swap| !swap.is_owner_kept) {
+        say_error(&format!(
+            "{path} belongs to who runs this now, not to the owner or group of the file before it, {previous}: that takes the \
+             right to give files away"
+        ));
     }
     let (reloaded, said) = match gateway {
         None => (
@@ -180,12 +186,13 @@ async fn exchange(place: &Place, from: &Path, wasm: &[u8], common: &Common) -> R
                 format!("no gateway answers at {url}: this takes effect at its next start"),
             ),
             Ok(Reload::Refused(why)) => {
-                if is_new {
-                    former.restore(plugin).with_context(|| {
-                        format!("failed to put {path} back after the gateway refused the new one: {why}")
-                    })?;
-                }
+                undo(swap)?;
                 let what = format!("the gateway refuses it; {path} is as it was, and so is what serves:\n{why}");
+                return Err(anyhow::anyhow!(what).into());
+            }
+            Ok(Reload::Unauthorized(why)) => {
+                undo(swap)?;
+                let what = format!("this command may not ask the gateway ({why}); {path} is as it was");
                 return Err(anyhow::anyhow!(what).into());
             }
             Err(error) => {
@@ -206,11 +213,15 @@ async fn exchange(place: &Place, from: &Path, wasm: &[u8], common: &Common) -> R
         .to_string());
         return Ok(());
     }
+    let tried = match cases {
+        0 => "it carries no cases of its own".to_owned(),
+        cases => format!("of its own cases {cases} passed"),
+    };
     say_foreign(&format!(
-        "{path} is {} {}; of its own cases {cases} passed",
+        "{path} is {} {}; {tried}",
         descriptor.display_name, descriptor.version
     ));
-    if !is_new {
+    if swap.is_none() {
         say("this very file was in place already");
     }
     if plugin.previous().is_file() {
@@ -221,4 +232,9 @@ async fn exchange(place: &Place, from: &Path, wasm: &[u8], common: &Common) -> R
     }
     say_foreign(&said);
     Ok(())
+}
+
+fn undo(swap: Option<Swap>) -> anyhow::Result<()> {
+    let undone = swap.map_or(Ok(()), Swap::undo);
+    undone.context("the gateway goes on as it was, but the files are not")
 }
