@@ -49,6 +49,7 @@ impl Question {
             label: format!("live {at}"),
             env: None,
             secret: secret.clone(),
+            is_trimmed: false,
         }));
         let right = 1..candidates.len();
         candidates.push(candidate(
@@ -112,6 +113,7 @@ fn candidate(label: &str, secret: &str) -> Candidate {
         label: label.to_owned(),
         env: None,
         secret: Secret::new(secret),
+        is_trimmed: false,
     }
 }
 
@@ -394,7 +396,10 @@ async fn usual_schemes_become_blocks() {
         let capture = Capture::read(text.as_bytes(), None).expect("it is read");
         let candidates = [
             candidate("a decoy", "decoy-of-the-test-0001"),
-            candidate("the secret", secret),
+            Candidate {
+                env: Some("ACME_TOKEN".to_owned()),
+                ..candidate("the secret", secret)
+            },
         ];
         let findings = lab.examine(&capture, &candidates).await;
         let block = findings
@@ -419,6 +424,15 @@ async fn usual_schemes_become_blocks() {
                 block.toml
             );
         }
+        // It has the password, not what a gateway compares.
+        let is_basic = headers.starts_with("authorization: Basic");
+        let variable = if is_basic { "ACME_BASIC" } else { "ACME_TOKEN" };
+        assert!(
+            block.toml.is_empty() || block.toml.contains(&format!("[{{ env = \"{variable}\" }}]")),
+            "{}",
+            block.toml
+        );
+        assert_eq!(block.notes[0].contains("export ACME_BASIC="), is_basic, "{block:?}");
         assert!(!format!("{block:?}").contains(secret), "{block:?}");
     }
 }
@@ -527,6 +541,29 @@ async fn a_file_or_a_paste() {
     }
 }
 
+/// A gateway takes a secret as it is, so what fits only without the white space around it is said to.
+#[tokio::test]
+async fn white_space_around_a_secret_is_said() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (request, _, secrets) = on_disk(directory.path(), "magpipe", "call-completed");
+    for (given, is_said) in [(secrets[1].clone(), false), (format!("{}\n", secrets[1]), true)] {
+        let found = Callfeed::run(["plugin", "lab", &request, "--secret", &given, "--json"])
+            .await
+            .json_lines()
+            .remove(0);
+        assert_eq!(found["provider"], "magpipe");
+        assert_eq!(found["tried"]["secrets"], 1);
+        let note = "the secret #1 fits without the white space around it";
+        assert_eq!(found["notes"].to_string().contains(note), is_said, "{found}");
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b" a secret of spaces ");
+    let signature = BASE64_STANDARD.encode(hmac::sign(&key, b"{}"));
+    let text = format!("POST / HTTP/1.1\nx-acme-hmac: {signature}\n\n{{}}");
+    let args = ["plugin", "lab", "--secret", " a secret of spaces "];
+    let exact = Callfeed::run_reading(args, text.as_bytes()).await.success();
+    assert!(!exact.contains("white space"), "{exact}");
+}
+
 #[tokio::test]
 async fn what_is_missing_is_said() {
     let none = Callfeed::run_reading(["plugin", "lab"], b"POST / HTTP/1.1\n\n").await;
@@ -537,6 +574,12 @@ async fn what_is_missing_is_said() {
     let value = Callfeed::run_reading(["plugin", "lab", "--secret-env", "whsec_s3cret"], b"").await;
     assert!(value.stderr.contains("write its name, not its value"), "{value:?}");
     assert!(!value.stderr.contains("s3cret"), "{value:?}");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("secrets");
+    fs::write(&file, "s3cret\n".repeat(201)).expect("it can be written");
+    let file = file.display().to_string();
+    let many = Callfeed::run_reading(["plugin", "lab", "--secrets-file", &file], b"").await;
+    assert!(many.stderr.contains("more than 200 secrets"), "{many:?}");
     let line = Callfeed::run_reading(["plugin", "lab", "--secret", "s3cret"], b"X-Sig: 1\n\n{}").await;
     assert!(
         line.stderr.contains("say with --url where the request went"),

@@ -53,7 +53,8 @@ pub(super) struct Args {
     /// The content type of `--body`.
     #[arg(long, requires = "body", default_value = "application/json")]
     content_type: String,
-    /// Send it here instead of to the configured address; what is signed stays the same.
+    /// Send it here instead of to the configured address; what is signed stays the same. What follows the route's path in a
+    /// captured request follows this, too, unless it has a query of its own.
     #[arg(long, value_name = "URL")]
     to: Option<reqwest::Url>,
     /// A further header, `name: value`; may be repeated.
@@ -175,7 +176,7 @@ fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgo
     headers.extend(extra_headers(&args.headers)?);
     Ok(Outgoing {
         method: reqwest::Method::POST,
-        url: dialled(args, config, &route.path)?,
+        url: dialled(args, config, route, "")?,
         headers,
         body,
     })
@@ -184,23 +185,23 @@ fn to_route(args: &Args, config: &Config, route: &Route) -> anyhow::Result<Outgo
 fn captured(args: &Args, config: &Config, route: &Route, file: &Path) -> anyhow::Result<Outgoing> {
     let text = std::fs::read(file).with_context(|| format!("failed to read {}", display(file)))?;
     let webhook = Capture::read(&text, None).with_context(|| display(file))?.webhook;
-    // It may have been caught elsewhere.
-    let target = match webhook.target.strip_prefix(&route.path) {
-        Some(below) if below.is_empty() || below.starts_with(['/', '?']) => webhook.target.clone(),
-        _ => match webhook.target.split_once('?') {
-            Some((_, query)) => format!("{}?{query}", route.path),
-            None => route.path.clone(),
-        },
-    };
     let mut headers = webhook.headers;
     headers.retain(|(name, _)| !OF_CONNECTION.contains(&name.as_str()));
     headers.extend(extra_headers(&args.headers)?);
     Ok(Outgoing {
         method: webhook.method.parse().with_context(|| display(file))?,
-        url: dialled(args, config, &target)?,
+        url: dialled(args, config, route, below(&webhook.target, &route.path))?,
         headers,
         body: webhook.body.into(),
     })
+}
+
+/// What follows the route's path in a target: a deeper path, a query. Of one that was caught elsewhere, the query.
+fn below<'t>(target: &'t str, path: &str) -> &'t str {
+    match target.strip_prefix(path) {
+        Some(below) if below.is_empty() || below.starts_with(['/', '?']) => below,
+        _ => target.find('?').map_or("", |query| &target[query..]),
+    }
 }
 
 fn scheme(config: &Config) -> &'static str {
@@ -208,10 +209,11 @@ fn scheme(config: &Config) -> &'static str {
 }
 
 /// Where the bytes really go.
-fn dialled(args: &Args, config: &Config, target: &str) -> anyhow::Result<reqwest::Url> {
+fn dialled(args: &Args, config: &Config, route: &Route, below: &str) -> anyhow::Result<reqwest::Url> {
     if let Some(url) = &args.to {
-        return Ok(url.clone());
+        return Ok(continued(url.clone(), below));
     }
+    let target = format!("{}{below}", route.path);
     let url = match (&config.server.tls, &config.server.public_url) {
         (None, _) => {
             let mut listen = config.server.listen;
@@ -228,6 +230,22 @@ fn dialled(args: &Args, config: &Config, target: &str) -> anyhow::Result<reqwest
         ),
     };
     Ok(url.parse()?)
+}
+
+/// A URL and what follows it, unless it has a query of its own.
+fn continued(mut url: reqwest::Url, below: &str) -> reqwest::Url {
+    if url.query().is_some() {
+        return url;
+    }
+    let (deeper, query) = match below.split_once('?') {
+        Some((deeper, query)) => (deeper, Some(query)),
+        None => (below, None),
+    };
+    if !deeper.is_empty() {
+        url.set_path(&format!("{}{deeper}", url.path().trim_end_matches('/')));
+    }
+    url.set_query(query);
+    url
 }
 
 /// Makes one real attempt to deliver a test event.
@@ -327,5 +345,31 @@ async fn post(outgoing: Outgoing, json: bool) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::Silent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_the_routes_path_is_sent_wherever_it_goes() {
+        for (target, to, sent) in [
+            ("/hooks/acme", "http://h.example/in", "http://h.example/in"),
+            ("/hooks/acme/v?a=%20b", "http://h.example", "http://h.example/v?a=%20b"),
+            ("/hooks/acme/v", "http://h.example/in/", "http://h.example/in/v"),
+            ("/hooks/acme?a=b", "http://h.example/in/", "http://h.example/in/?a=b"),
+            (
+                "/hooks/acme/v?a=b",
+                "http://h.example/in?c=d",
+                "http://h.example/in?c=d",
+            ),
+            // Caught elsewhere.
+            ("/hooks/acmes?a=b", "http://h.example/in", "http://h.example/in?a=b"),
+            ("/", "http://h.example/in", "http://h.example/in"),
+        ] {
+            let url = continued(to.parse().unwrap(), below(target, "/hooks/acme"));
+            assert_eq!(url.as_str(), sent, "{target}");
+        }
     }
 }

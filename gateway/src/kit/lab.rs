@@ -18,6 +18,9 @@ use crate::{
     plugin::{self, Plugins},
 };
 
+/// Over it lie bodies that no provider sends, with more secrets than anybody has.
+const WORK_BYTES_MAX: usize = 1 << 30;
+
 mod block;
 mod capture;
 mod message;
@@ -39,6 +42,24 @@ pub struct Candidate {
     /// The environment variable it was taken from.
     pub env: Option<String>,
     pub secret: Secret,
+    /// It had white space around it, of which a gateway cuts off nothing but a newline at the end of a file.
+    pub is_trimmed: bool,
+}
+
+/// Work that may still be done for a request, in bytes that are hashed or handed to a plugin.
+#[derive(Debug)]
+struct Budget(usize);
+
+impl Budget {
+    /// Takes what a step costs, before it is done; `false` when that is too much, and from then on every step is.
+    fn take(&mut self, bytes: usize) -> bool {
+        self.0 = self.0.saturating_sub(bytes);
+        !self.is_spent()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// What is to be found out about a request.
@@ -136,7 +157,8 @@ impl Lab {
 
     async fn read(&self, capture: &Capture, paste: Paste, candidates: &[Candidate]) -> Findings {
         let texts = place::texts(&capture.webhook);
-        let search = scheme::search(capture, &texts, candidates);
+        let (mut hashing, mut asking) = (Budget(WORK_BYTES_MAX), Budget(WORK_BYTES_MAX));
+        let search = scheme::search(capture, &texts, candidates, &mut hashing);
         let signed_at = match &search.found {
             Some(Scheme {
                 proof: Proof::Signature(signature),
@@ -148,7 +170,8 @@ impl Lab {
         let mut capture = capture.clone();
         capture.webhook.received_at = sent_at.unwrap_or_else(clock::now);
 
-        let (recognised, refusals) = provider::ask(self, &capture, candidates, search.found.as_ref()).await;
+        let (recognised, refusals) =
+            provider::ask(self, &capture, candidates, search.found.as_ref(), &mut asking).await;
         let example = provider::example(&texts, search.found.as_ref());
         let named = provider::named(self, &capture);
         let mut findings = Findings {
@@ -163,7 +186,7 @@ impl Lab {
                 keys: search.keys,
                 messages: search.messages,
                 readings: 1,
-                is_cut: search.is_cut,
+                is_cut: hashing.is_spent() || asking.is_spent(),
                 sent_at,
                 refusals,
             },

@@ -20,6 +20,7 @@ use crate::{
 };
 
 const CAPTURE_BYTES_MAX: u64 = 64 << 20;
+const SECRETS_MAX: usize = 200;
 /// A shorter secret is in any text; nobody has one.
 const STRUCK_OUT_BYTES_MIN: usize = 8;
 
@@ -105,39 +106,59 @@ impl Args {
     fn candidates(&self) -> anyhow::Result<Vec<Candidate>> {
         let mut candidates = Vec::new();
         for (at, value) in self.secret.iter().enumerate() {
-            candidates.push(candidate(format!("#{}", at + 1), None, value)?);
+            add(&mut candidates, format!("#{}", at + 1), None, value)?;
         }
         for name in &self.secret_env {
             // What stands here may be the secret itself.
             let value = env::var(name)
                 .map_err(|_| anyhow!("--secret-env names a variable that is not set; write its name, not its value"))?;
-            candidates.push(candidate(name.clone(), Some(name.clone()), &value)?);
+            add(&mut candidates, name.clone(), Some(name), &value)?;
         }
         if let Some(path) = &self.secrets_file {
             let text = fs::read_to_string(path).with_context(|| format!("failed to read {}", display(path)))?;
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
             for (at, line) in lines {
-                candidates.push(candidate(format!("line {} of {}", at + 1, display(path)), None, line)?);
+                add(
+                    &mut candidates,
+                    format!("line {} of {}", at + 1, display(path)),
+                    None,
+                    line,
+                )?;
             }
         }
         if candidates.is_empty() {
             bail!("there is no secret to try: give it with --secret-env NAME, --secrets-file FILE or --secret VALUE");
         }
+        if count(&candidates) > SECRETS_MAX {
+            bail!("there are more than {SECRETS_MAX} secrets to try: give those that may be the right one");
+        }
+        candidates.sort_by_key(|candidate| candidate.is_trimmed);
         Ok(candidates)
     }
 }
 
-fn candidate(label: String, env: Option<String>, value: &str) -> anyhow::Result<Candidate> {
-    // What a copy brings along; no provider makes secrets that begin or end with white space.
-    let value = value.trim();
-    if value.is_empty() {
+/// A secret as it is, which is how a gateway takes it, and without the white space that a copy brought along.
+fn add(candidates: &mut Vec<Candidate>, label: String, env: Option<&String>, value: &str) -> anyhow::Result<()> {
+    let trimmed = value.trim();
+    if trimmed.is_empty() {
         bail!("the secret {label} is empty");
     }
-    Ok(Candidate {
-        label,
-        env,
+    let candidate = |value: &str, is_trimmed| Candidate {
+        label: label.clone(),
+        env: env.cloned(),
         secret: Secret::new(value),
-    })
+        is_trimmed,
+    };
+    candidates.push(candidate(value, false));
+    if trimmed != value {
+        candidates.push(candidate(trimmed, true));
+    }
+    Ok(())
+}
+
+/// How many secrets were given.
+fn count(candidates: &[Candidate]) -> usize {
+    candidates.iter().filter(|candidate| !candidate.is_trimmed).count()
 }
 
 fn text(findings: &Findings, capture: &Capture, candidates: &[Candidate], now: Timestamp) -> Vec<String> {
@@ -315,7 +336,7 @@ fn no_match(findings: &Findings, capture: &Capture, candidates: &[Candidate], no
     };
     lines.push(format!(
         "  tried      {} in {}, over {}{readings}",
-        plural(candidates.len(), "secret"),
+        plural(count(candidates), "secret"),
         plural(tried.keys, "reading"),
         plural(tried.messages, "message")
     ));
@@ -330,7 +351,7 @@ fn no_match(findings: &Findings, capture: &Capture, candidates: &[Candidate], no
     }
     lines.extend(tried.refusals.iter().map(|refusal| format!("  plugin     {refusal}")));
     if tried.is_cut {
-        lines.push("  not tried  everything: the body is large, so give fewer secrets".to_owned());
+        lines.push("  not tried  everything: that is too much work, so give fewer secrets".to_owned());
     }
     lines.push("\nLikely reasons:".to_owned());
     lines.extend(
@@ -358,8 +379,8 @@ fn reasons(findings: &Findings, capture: &Capture, candidates: &[Candidate], now
         "the URL is signed, and it is not {}: say with --url what the provider was told, slash and query included",
         capture.urls[0].split('?').next().unwrap_or_default()
     ));
-    for candidate in candidates {
-        let secret = String::from_utf8_lossy(candidate.secret.expose());
+    for candidate in candidates.iter().filter(|candidate| !candidate.is_trimmed) {
+        let secret = String::from_utf8_lossy(candidate.secret.expose().trim_ascii());
         if secret.ends_with("...") || secret.ends_with('…') || secret.contains('*') || secret.contains('•') {
             reasons.push(format!(
                 "the secret {} is cut: it ends as consoles show one in part",
@@ -416,7 +437,7 @@ fn json(findings: &Findings, capture: &Capture, candidates: &[Candidate]) -> Val
         "config": findings.block.as_ref().map(|block| block.toml.as_str()),
         "notes": findings.block.as_ref().map_or(&[][..], |block| &block.notes),
         "tried": {
-            "secrets": candidates.len(), "keys": findings.tried.keys, "messages": findings.tried.messages,
+            "secrets": count(candidates), "keys": findings.tried.keys, "messages": findings.tried.messages,
             "bodies": findings.tried.readings, "everything": !findings.tried.is_cut,
             "suspects": suspects.collect::<Vec<_>>(), "refusals": findings.tried.refusals,
             "content_length": capture.length_said(), "body_bytes": capture.webhook.body.len(),

@@ -12,7 +12,7 @@ use super::{
     scheme::{Algorithm, Proof, Scheme, Signature},
 };
 use crate::{
-    config,
+    config::{self, Secret},
     plugin::{self, KeyEncoding},
 };
 
@@ -54,13 +54,32 @@ pub struct Block {
     pub notes: Vec<String>,
 }
 
-/// The configuration for what was found: of a provider that is known, else of the scheme.
+/// The configuration for what was found, with the secret that fits.
 pub(super) async fn write(
     lab: &Lab,
     findings: &Findings,
     capture: &Capture,
     candidates: &[Candidate],
 ) -> Option<Block> {
+    let of_scheme = findings.scheme.as_ref().map(|scheme| scheme.candidate);
+    let of_provider = findings.provider().map(|recognised| recognised.candidate);
+    let candidate = &candidates[of_provider.or(of_scheme)?];
+    let mut block = block(lab, findings, capture, candidate).await?;
+    if candidate.is_trimmed {
+        block.notes.insert(
+            0,
+            format!(
+                "the secret {} fits without the white space around it, and a gateway would not cut that off and answer 401: \
+                 take it out (only the newline at the end of {{ file = … }} is no part of a secret)",
+                candidate.label
+            ),
+        );
+    }
+    Some(block)
+}
+
+/// Of a provider that is known, else of the scheme.
+async fn block(lab: &Lab, findings: &Findings, capture: &Capture, candidate: &Candidate) -> Option<Block> {
     let url_note = || {
         format!(
             "the URL is signed: it has to stay what the provider was told, {}; server.public_url, or `urls` of the route, \
@@ -70,12 +89,11 @@ pub(super) async fn write(
     };
     if let Some(recognised) = findings.provider() {
         let mut toml = String::new();
-        built_in(&mut toml, recognised, capture, &candidates[recognised.candidate]);
+        built_in(&mut toml, recognised, capture, candidate);
         let notes = recognised.signs_url.then(url_note).into_iter().collect();
         return Some(Block { toml, notes });
     }
     let scheme = findings.scheme.as_ref()?;
-    let candidate = &candidates[scheme.candidate];
     let signs_url =
         matches!(&scheme.proof, Proof::Signature(signature) if signature.message.template().contains("{url}"));
     if let Some(example) = findings.example {
@@ -86,14 +104,23 @@ pub(super) async fn write(
     }
     let name = name(scheme);
     let mut notes = Vec::new();
+    let mut candidate = candidate.clone();
     if let Proof::Basic = scheme.proof {
-        notes.push("its secret is what follows `Basic `: the base64 of user, colon and password".to_owned());
+        let (_, credentials) = capture.header("authorization")?.split_once(' ')?;
+        candidate.secret = Secret::new(credentials);
+        // That of the candidate has the password alone.
+        let variable = variable(&name, "basic");
+        notes.push(format!(
+            "the secret is what follows `Basic `, the base64 of user, colon and password: \
+             export {variable}=\"$(printf %s 'USER:PASSWORD' | base64 | tr -d '\\n')\""
+        ));
+        candidate.env = Some(variable);
     }
     for head in heads(scheme) {
-        let Some(toml) = provider_and_route(&name, &head, scheme, capture, candidate) else {
+        let Some(toml) = provider_and_route(&name, &head, scheme, capture, &candidate) else {
             continue;
         };
-        if holds(lab, &toml, scheme, capture, candidate).await {
+        if holds(lab, &toml, capture, &candidate.secret).await {
             notes.push(
                 "a gateway accepts this request with it, at the time it was signed; what becomes of its events is for `types` \
                  and [provider.data] to say: config.example.toml has every word of them"
@@ -162,14 +189,15 @@ fn urls(capture: &Capture) -> String {
 }
 
 fn route(toml: &mut String, name: &str, secret: &str, candidate: &Candidate, more: &str) {
-    let variable = candidate.env.clone().unwrap_or_else(|| {
-        let variable = format!("{name}_{secret}").to_ascii_uppercase();
-        variable.replace('-', "_")
-    });
+    let variable = candidate.env.clone().unwrap_or_else(|| variable(name, secret));
     let (name, variable) = (quoted(name), quoted(&variable));
     *toml += &format!(
         "[[route]]\nname = {name}\nprovider = {name}\nsecrets = {{ {secret} = [{{ env = {variable} }}] }}\n{more}"
     );
+}
+
+fn variable(name: &str, secret: &str) -> String {
+    format!("{name}_{secret}").to_ascii_uppercase().replace('-', "_")
 }
 
 /// As the configuration reads it: JSON's escapes are TOML's, too.
@@ -332,15 +360,10 @@ fn event(capture: &Capture) -> (String, Option<String>) {
 }
 
 /// Whether a gateway with this configuration accepts the request.
-async fn holds(lab: &Lab, toml: &str, scheme: &Scheme, capture: &Capture, candidate: &Candidate) -> bool {
-    let secret = match scheme.proof {
-        Proof::Basic => capture
-            .header("authorization")
-            .and_then(|value| value.split_once(' '))
-            .map(|(_, text)| text),
-        _ => std::str::from_utf8(candidate.secret.expose()).ok(),
+async fn holds(lab: &Lab, toml: &str, capture: &Capture, secret: &Secret) -> bool {
+    let Ok(secret) = std::str::from_utf8(secret.expose()) else {
+        return false;
     };
-    let Some(secret) = secret else { return false };
     let Ok(checked) = config::parse(toml, "lab", &|_| Some(secret.to_owned()), Path::new("")) else {
         return false;
     };

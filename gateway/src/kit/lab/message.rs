@@ -42,8 +42,13 @@ impl Message {
         self.pieces.iter().map(|piece| &*piece.shown).collect()
     }
 
-    pub fn bytes(&self) -> impl Iterator<Item = &[u8]> {
-        self.pieces.iter().map(|piece| &piece.bytes[..])
+    pub(super) fn length(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let pieces: Vec<_> = self.pieces.iter().map(|piece| &piece.bytes[..]).collect();
+        pieces.concat()
     }
 
     pub fn is_declarable(&self) -> bool {

@@ -19,7 +19,7 @@ const MEMBERS_MAX: usize = 2_000;
 const PRESENTED_MAX: usize = 24;
 const MOMENTS_MAX: usize = 8;
 /// Signatures under a public key may have any length from this on.
-const SIGNATURE_BYTES: Range<usize> = 64..520;
+pub(super) const SIGNATURE_BYTES: Range<usize> = 64..520;
 
 /// Where in a request a text stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

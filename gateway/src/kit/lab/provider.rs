@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    Candidate, Lab,
+    Budget, Candidate, Lab,
     capture::Capture,
     place::{Place, Text},
     scheme::{Proof, Scheme},
@@ -21,6 +21,8 @@ use crate::{
 /// What no provider was told.
 const ELSEWHERE: &str = "https://elsewhere.invalid/";
 const OTHER: &str = "provider.other";
+/// What a call costs besides its body, in bytes of the budget.
+const CALL_BYTES: usize = 64 << 10;
 
 /// A built-in plugin that finds the webhook authentic.
 #[derive(Debug)]
@@ -54,11 +56,12 @@ pub(super) async fn ask(
     capture: &Capture,
     candidates: &[Candidate],
     scheme: Option<&Scheme>,
+    budget: &mut Budget,
 ) -> (Vec<Recognised>, Vec<String>) {
     let (mut recognised, mut refusals) = (Vec::new(), Vec::new());
     for plugin in lab.plugins.values() {
         let mut refusal = None;
-        let found = recognise(lab, plugin, capture, candidates, scheme, &mut refusal).await;
+        let found = recognise(lab, plugin, capture, candidates, scheme, &mut refusal, budget).await;
         if let Some(refusal) =
             refusal.filter(|_| found.is_none() && owns_a_header(&plugin.descriptor, &capture.webhook))
         {
@@ -77,10 +80,14 @@ async fn recognise(
     candidates: &[Candidate],
     scheme: Option<&Scheme>,
     refusal: &mut Option<String>,
+    budget: &mut Budget,
 ) -> Option<Recognised> {
     let descriptor = &plugin.descriptor;
     for options in options(descriptor, &capture.webhook, scheme) {
         for (candidate, Candidate { secret, .. }) in candidates.iter().enumerate() {
+            if !budget.take(CALL_BYTES + capture.webhook.body.len()) {
+                return None;
+            }
             let mut route = route(descriptor, capture, secret, options.clone());
             let Some(answer) = judge(lab, plugin, &route, &capture.webhook).await else {
                 continue;

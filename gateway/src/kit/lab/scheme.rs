@@ -7,15 +7,16 @@ use base64::{
 use serde_json::Value;
 
 use super::{
-    Candidate,
+    Budget, Candidate,
     capture::Capture,
     message::{self, Message},
-    place::{self, Moment, Place, Presented, Text},
+    place::{self, Moment, Place, Presented, SIGNATURE_BYTES, Text},
 };
 use crate::plugin::{Hash, Key, KeyEncoding, PublicKey};
 
-/// Bytes to hash for one request. Over it lie bodies that no provider sends, with more secrets than anybody has.
-const HASHED_BYTES_MAX: usize = 1 << 30;
+/// What a MAC and the check of a signature cost besides their message, in bytes of the budget.
+const HASH_BYTES: usize = 256;
+const VERIFY_BYTES: usize = 16 << 10;
 /// A shorter secret stands by chance in a body or a query.
 const TOKEN_BYTES_MIN: usize = 8;
 const PREFIX_BYTES_MAX: usize = 24;
@@ -115,8 +116,6 @@ pub(super) struct Search {
     /// Readings of secrets, and what they were held against.
     pub keys: usize,
     pub messages: usize,
-    /// Not everything was tried.
-    pub is_cut: bool,
 }
 
 /// A secret read in one way.
@@ -127,7 +126,7 @@ struct Reading {
 }
 
 /// Looks for the first that fits: signatures before tokens, for a token fits wherever it stands.
-pub(super) fn search(capture: &Capture, texts: &[Text], candidates: &[Candidate]) -> Search {
+pub(super) fn search(capture: &Capture, texts: &[Text], candidates: &[Candidate], budget: &mut Budget) -> Search {
     let mut search = Search {
         moments: place::moments(texts),
         presented: place::presented(texts),
@@ -140,35 +139,76 @@ pub(super) fn search(capture: &Capture, texts: &[Text], candidates: &[Candidate]
         false => message::messages(capture, texts, &search.moments),
     };
     search.messages = messages.len();
-    let mut hashed = 0_usize;
-    for message in messages {
-        let signed: usize = message.bytes().map(<[u8]>::len).sum();
-        let fitting = readings.iter().find_map(|reading| {
-            search.presented.iter().find_map(|presented| {
-                let algorithm = fitting_algorithm(reading, &message, &presented.bytes)?;
-                Some((reading, presented.clone(), algorithm))
-            })
-        });
-        if let Some((reading, presented, algorithm)) = fitting {
-            let signature = Signature {
-                presented,
-                algorithm,
-                message,
-            };
-            search.found = Some(reading.scheme(Proof::Signature(signature)));
-            return search;
-        }
-        hashed = hashed.saturating_add(signed.saturating_mul(readings.len() * search.presented.len()));
-        if hashed > HASHED_BYTES_MAX {
-            search.is_cut = true;
-            break;
-        }
-    }
-    search.found = jws(texts, &readings).or_else(|| token(texts, candidates));
+    search.found = messages
+        .iter()
+        .find_map(|message| signature(message, &readings, &search.presented, budget))
+        .or_else(|| jws(texts, &readings, budget))
+        .or_else(|| token(texts, candidates));
     search
 }
 
+/// A reading that makes of the message something that is presented.
+fn signature(message: &Message, readings: &[Reading], presented: &[Presented], budget: &mut Budget) -> Option<Scheme> {
+    if !budget.take(message.length()) {
+        return None;
+    }
+    let signed = message.bytes();
+    readings.iter().find_map(|reading| {
+        let (presented, algorithm) = reading
+            .mac(&signed, presented, budget)
+            .or_else(|| reading.public(&signed, presented, budget))?;
+        let signature = Signature {
+            presented: presented.clone(),
+            algorithm,
+            message: message.clone(),
+        };
+        Some(reading.scheme(Proof::Signature(signature)))
+    })
+}
+
 impl Reading {
+    fn mac<'p>(
+        &self,
+        signed: &[u8],
+        presented: &'p [Presented],
+        budget: &mut Budget,
+    ) -> Option<(&'p Presented, Algorithm)> {
+        if self.encoding == KeyEncoding::Pem {
+            return None;
+        }
+        Hash::ALL.into_iter().find_map(|hash| {
+            let is_as_long = |presented: &Presented| presented.bytes.len() == hash.length();
+            if !presented.iter().any(is_as_long) || !budget.take(HASH_BYTES + signed.len()) {
+                return None;
+            }
+            let mac = hmac(hash, self.key.bytes(), signed);
+            let fitting = presented.iter().find(|presented| presented.bytes == mac)?;
+            Some((fitting, hash.into()))
+        })
+    }
+
+    fn public<'p>(
+        &self,
+        signed: &[u8],
+        presented: &'p [Presented],
+        budget: &mut Budget,
+    ) -> Option<(&'p Presented, Algorithm)> {
+        let key = self.key.bytes();
+        let kinds: &[PublicKey] = match self.encoding {
+            KeyEncoding::Pem => &PublicKey::ALL,
+            KeyEncoding::Base64 | KeyEncoding::Hex if key.len() == 32 => &[PublicKey::Ed25519],
+            _ => &[],
+        };
+        let presented = presented
+            .iter()
+            .filter(|one| SIGNATURE_BYTES.contains(&one.bytes.len()));
+        let mut tries = presented.flat_map(|presented| kinds.iter().map(move |kind| (presented, *kind)));
+        let (presented, kind) = tries.find(|(presented, kind)| {
+            budget.take(VERIFY_BYTES + signed.len()) && kind.fits(key, signed, &presented.bytes)
+        })?;
+        Some((presented, kind.into()))
+    }
+
     fn scheme(&self, proof: Proof) -> Scheme {
         Scheme {
             candidate: self.candidate,
@@ -194,39 +234,23 @@ fn readings(candidates: &[Candidate]) -> Vec<Reading> {
     readings
 }
 
-fn fitting_algorithm(reading: &Reading, message: &Message, signature: &[u8]) -> Option<Algorithm> {
-    let key = reading.key.bytes();
-    if let Some(hash) = Hash::ALL.into_iter().find(|hash| hash.length() == signature.len())
-        && reading.encoding != KeyEncoding::Pem
-        && hmac(hash, key, message.bytes()) == signature
-    {
-        return Some(hash.into());
-    }
-    let signed = || message.bytes().collect::<Vec<_>>().concat();
-    let kinds: &[PublicKey] = match reading.encoding {
-        KeyEncoding::Pem => &PublicKey::ALL,
-        KeyEncoding::Base64 | KeyEncoding::Hex if key.len() == 32 && signature.len() == 64 => &[PublicKey::Ed25519],
-        _ => &[],
-    };
-    let mut kinds = kinds.iter().filter(|kind| kind.fits(key, &signed(), signature));
-    kinds.next().map(|kind| (*kind).into())
-}
-
-fn hmac<'m>(hash: Hash, key: &[u8], message: impl Iterator<Item = &'m [u8]>) -> Vec<u8> {
+fn hmac(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
     let Ok(mac) = hash.hmac::<std::convert::Infallible>(key, |sink| {
-        message.for_each(sink);
+        sink(message);
         Ok(())
     });
     mac
 }
 
 /// A compact JWS that one of the keys fits.
-fn jws(texts: &[Text], readings: &[Reading]) -> Option<Scheme> {
+fn jws(texts: &[Text], readings: &[Reading], budget: &mut Budget) -> Option<Scheme> {
     texts.iter().find_map(|text| {
         let tokens = place::words(&text.value).into_iter().map(|word| &text.value[word]);
         let mut tokens = tokens.filter_map(Compact::parse);
         tokens.find_map(|token| {
-            let fitting = readings.iter().find(|reading| token.fits(reading))?;
+            let mut readings = readings.iter();
+            let fitting =
+                readings.find(|reading| budget.take(VERIFY_BYTES + token.signed.len()) && token.fits(reading))?;
             Some(fitting.scheme(Proof::Jws {
                 place: text.place.clone(),
                 algorithm: token.algorithm,
@@ -268,7 +292,7 @@ impl<'t> Compact<'t> {
             }
             None => {
                 reading.encoding != KeyEncoding::Pem
-                    && hmac(Hash::Sha256, key, std::iter::once(self.signed.as_bytes())) == self.signature
+                    && hmac(Hash::Sha256, key, self.signed.as_bytes()) == self.signature
             }
         }
     }
@@ -390,14 +414,19 @@ mod tests {
             label: "a secret".to_owned(),
             env: None,
             secret: Secret::new(*secret),
+            is_trimmed: false,
         };
         secrets.iter().map(candidate).collect()
     }
 
     fn find(head: &str, body: &str, secrets: &[&str]) -> Option<Scheme> {
+        find_within(&mut Budget(1 << 30), head, body, secrets)
+    }
+
+    fn find_within(budget: &mut Budget, head: &str, body: &str, secrets: &[&str]) -> Option<Scheme> {
         let text = format!("POST /hooks/acme HTTP/1.1\nhost: h.example\n{head}\n\n{body}");
         let capture = Capture::read(text.as_bytes(), None).unwrap();
-        search(&capture, &place::texts(&capture.webhook), &candidates(secrets)).found
+        search(&capture, &place::texts(&capture.webhook), &candidates(secrets), budget).found
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -405,7 +434,7 @@ mod tests {
     }
 
     fn signed(hash: Hash, key: &[u8], message: &str) -> Vec<u8> {
-        hmac(hash, key, std::iter::once(message.as_bytes()))
+        hmac(hash, key, message.as_bytes())
     }
 
     #[test]
@@ -463,6 +492,21 @@ mod tests {
             let head = format!("x-signature: {}", BASE64_STANDARD.encode(signed(Hash::Sha1, key, "{}")));
             let found = find(&head, "{}", &[secret]).unwrap();
             assert_eq!(found.encoding, encoding);
+        }
+    }
+
+    #[test]
+    fn no_work_is_done_that_the_budget_is_not_for() {
+        let head = format!("x-signature: {}", hex(&signed(Hash::Sha256, b"key", "{}")));
+        // The message is put together, and hashed with one key and then with the other, as text; as base64 the first is none.
+        let enough = 2 + 2 * (HASH_BYTES + 2) + 1;
+        for (bytes, is_found) in [(enough, true), (enough - 1, false)] {
+            let mut budget = Budget(bytes);
+            assert_eq!(
+                find_within(&mut budget, &head, "{}", &["a_decoy", "key"]).is_some(),
+                is_found
+            );
+            assert_eq!(budget.is_spent(), !is_found);
         }
     }
 
