@@ -105,10 +105,24 @@ async fn signatures_are_found_wherever_a_provider_puts_them() {
     let rfc3339 = "signature = { header = 'x-s', timestamp_header = 'x-t', message = '{body}{timestamp}', timestamp = 'rfc3339' }";
     let noon = "2026-06-01T14:00:00+02:00";
 
+    // What is not in braces is not looked at, wherever it stands.
+    let others = [
+        "t={timestamp},alg=hmac,v1={signature}",
+        "keyId=k,t={timestamp},v1={signature}",
+        "t={timestamp},v1={signature},k=1",
+    ];
+    let [amid, first, last] = others.map(|pattern| {
+        format!("signature = {{ header = 'x-s', pattern = '{pattern}', message = '{{timestamp}}.{{body}}' }}")
+    });
+    let several = "signature = { header = 'x-s', pattern = 'v1,{signature}', separator = ' ', timestamp_header = 'x-t', \
+                   message = '{timestamp}.{body}' }";
+
     const PLAIN: &str = "signature = { header = 'X-S' }";
     const LONG: &str = "signature = { header = 'x-s', algorithm = 'hmac-sha512', encoding = 'base64', pattern = 'sha512={signature}' }";
     const STANDARD: &str = "signature = 'standard-webhooks'";
+    const SVIX: &str = "signature = 'svix'";
     let wrong = "0".repeat(64);
+    let signed = BASE64_STANDARD.encode(mac(hmac::HMAC_SHA256, &format!("m1.{SECONDS}.{BODY}")));
     let tries = [
         (PLAIN, vec![("x-s", right.clone())], "accepted 1"),
         (PLAIN, vec![("x-s", right.to_uppercase())], "accepted 1"),
@@ -129,6 +143,29 @@ async fn signatures_are_found_wherever_a_provider_puts_them() {
             "accepted 1",
         ),
         (listed, vec![("x-s", format!("v1={dated}"))], "signature-malformed"),
+        (
+            &amid,
+            vec![("x-s", format!("t={SECONDS},alg=hmac,v1={dated}"))],
+            "accepted 1",
+        ),
+        (
+            &first,
+            vec![("x-s", format!("keyId=k,t={SECONDS},v1={dated}"))],
+            "accepted 1",
+        ),
+        (
+            &last,
+            vec![("x-s", format!("t={SECONDS},v1={dated},k=2"))],
+            "accepted 1",
+        ),
+        (
+            several,
+            vec![
+                ("x-s", format!("v1,{wrong} v2,x v1,{dated}")),
+                ("x-t", SECONDS.to_owned()),
+            ],
+            "accepted 1",
+        ),
         (
             listed,
             vec![("x-s", format!("t=1780315201,v1={dated}"))],
@@ -175,20 +212,22 @@ async fn signatures_are_found_wherever_a_provider_puts_them() {
             vec![
                 ("webhook-id", "m1".to_owned()),
                 ("webhook-timestamp", SECONDS.to_owned()),
-                (
-                    "webhook-signature",
-                    format!(
-                        "v1,{} v1a,x v1,{}",
-                        standard("?"),
-                        standard(&format!("m1.{SECONDS}.{BODY}"))
-                    ),
-                ),
+                ("webhook-signature", format!("v1,{} v1a,x v1,{signed}", standard("?"))),
+            ],
+            "accepted 1",
+        ),
+        (
+            SVIX,
+            vec![
+                ("svix-id", "m1".to_owned()),
+                ("svix-timestamp", SECONDS.to_owned()),
+                ("svix-signature", format!("v1,{signed}")),
             ],
             "accepted 1",
         ),
     ];
     let blocks = tries.each_ref().map(|(scheme, ..)| {
-        let secret = if *scheme == STANDARD { WHSEC } else { KEY };
+        let secret = if [STANDARD, SVIX].contains(scheme) { WHSEC } else { KEY };
         proven_by(scheme, &format!("secrets = {{ signing = '{secret}' }}"))
     });
     for (grant, (scheme, headers, expected)) in granted(&host, &blocks).await.iter().zip(tries) {
@@ -279,6 +318,20 @@ async fn a_token_is_found_wherever_a_provider_puts_it() {
     assert!(line.contains("host-misconfigured"), "{line}");
 }
 
+/// Type, id, subject, time and data of what becomes of a body, or the answer's line.
+async fn mapped(host: &Host, grant: &Arc<Grant>, body: Value) -> Value {
+    let request = webhook(&[], &[("t", KEY)], &body.to_string());
+    match host.judge(grant, request).await {
+        Answer::Accepted(accepted) => {
+            let mut data = cloud_event(&accepted.events[0])["data"].take();
+            data.as_object_mut().expect("it is one").remove("provider");
+            let mapped = &accepted.mapped[0];
+            json!([mapped.kind, mapped.id, mapped.subject, mapped.occurred_at_ms, data])
+        }
+        other => other.to_string().into(),
+    }
+}
+
 const MAPPED: &str = r#"
 token = { in = "query:t" }
 content_types = ["application/json", "application/x-www-form-urlencoded"]
@@ -329,18 +382,7 @@ async fn a_description_is_followed_to_the_letter() {
             "* provider.other"
         ]
     );
-    let map = async |body: Value| {
-        let request = webhook(&[], &[("t", KEY)], &body.to_string());
-        match host.judge(&grant, request).await {
-            Answer::Accepted(accepted) => {
-                let mut data = cloud_event(&accepted.events[0])["data"].take();
-                data.as_object_mut().expect("it is one").remove("provider");
-                let mapped = &accepted.mapped[0];
-                json!([mapped.kind, mapped.id, mapped.subject, mapped.occurred_at_ms, data])
-            }
-            other => other.to_string().into(),
-        }
-    };
+    let map = async |body: Value| mapped(&host, &grant, body).await;
 
     // Every conversion; what was changed on its way stays, what was taken whole does not.
     let call = json!({
@@ -429,6 +471,17 @@ async fn a_description_is_followed_to_the_letter() {
     let other = json!({ "e": "new", "n": 4, "call": { "id": "7", "name": "N", "lead": null } });
     assert_eq!(map(other).await, expected);
 
+    // And without a part of its id it is told apart by all it says.
+    let unnumbered = [
+        map(json!({ "e": "new", "x": 1 })).await,
+        map(json!({ "e": "new", "x": 2 })).await,
+    ];
+    for event in &unnumbered {
+        assert_eq!(event[0], "provider.other");
+        assert!(event[1].as_str().is_some_and(|id| id.starts_with("new:")), "{event}");
+    }
+    assert_ne!(unnumbered[0][1], unnumbered[1][1]);
+
     for (body, expected) in [
         (json!({ "e": "ping" }), "ignored token event-ignored"),
         (json!({ "e": "", "n": 1 }), "quarantined malformed event-missing: "),
@@ -455,6 +508,65 @@ async fn a_description_is_followed_to_the_letter() {
     form.form = form_urlencoded::parse(&form.body).into_owned().collect();
     let line = host.judge(&grant, form).await.to_string();
     assert_eq!(line, "quarantined malformed id-missing: ");
+}
+
+const IDENTIFIED: &str = r#"
+token = { in = "query:t" }
+event = "/e"
+types = { sms = "message.received", ended = "call.completed", lead = "lead.created" }
+test = [{ const = true, when = { "/mode" = "test" } }, { const = "true", when = { "/mode" = "demo" } }]
+[provider.data]
+call.id = "/call"
+message.id = "/id"
+message.conversation_id = "/thread"
+message.channel = { const = "sms" }
+lead.id = "/lead"
+attribution.first_time_caller = [{ pointer = "/times", values = { "1" = true, "*" = "false" } }, { const = false }]
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_is_told_from_others_by_what_it_is_of() {
+    let host = Host::new(&Limits::default());
+    let numbered = IDENTIFIED.replace("event =", "id = ['/e', '/a', '/b']\nevent =");
+    let route = format!("secrets = {{ token = '{KEY}' }}");
+    let blocks = [(IDENTIFIED.to_owned(), route.clone()), (numbered, route)];
+    let [plain, numbered] = &granted(&host, &blocks).await[..] else {
+        panic!("they are two")
+    };
+    for (body, expected) in [
+        (json!({ "e": "sms", "call": "c", "id": "m1" }), ["sms:m1", "m1"]),
+        (json!({ "e": "sms", "call": "c", "id": "m2" }), ["sms:m2", "m2"]),
+        (json!({ "e": "sms", "id": "m3", "thread": "t" }), ["sms:m3", "t"]),
+        (json!({ "e": "ended", "call": "c", "id": "m" }), ["ended:c", "c"]),
+        (json!({ "e": "lead", "call": "c", "lead": "l" }), ["lead:l", "l"]),
+    ] {
+        let event = mapped(&host, plain, body.clone()).await;
+        assert_eq!([&event[1], &event[2]], expected, "{body}");
+        assert_eq!(event[4]["test"], false);
+        assert_eq!(event[4]["attribution"]["first_time_caller"], false);
+    }
+    let line = mapped(&host, plain, json!({ "e": "sms", "call": "c" })).await;
+    assert_eq!(line, "quarantined malformed subject-missing: ");
+    for mode in ["test", "demo"] {
+        let event = mapped(
+            &host,
+            plain,
+            json!({ "e": "ended", "call": "c", "mode": mode, "times": 1 }),
+        )
+        .await;
+        assert_eq!(event[4]["test"], true, "{mode}");
+        assert_eq!(event[4]["attribution"]["first_time_caller"], true);
+    }
+
+    // With an id of its own it is about what it is of, or about the call.
+    for (e, a, b, expected) in [
+        ("sms", "a:1", "2", "sms:a\\:1:2"),
+        ("sms", "a", "1:2", "sms:a:1:2"),
+        ("sms", "a\\", "1:2", "sms:a\\\\:1:2"),
+    ] {
+        let event = mapped(&host, numbered, json!({ "e": e, "a": a, "b": b, "call": "c" })).await;
+        assert_eq!([&event[1], &event[2]], [expected, "c"]);
+    }
 }
 
 /// The blocks that `config.example.toml` and the README show do what they say.

@@ -21,9 +21,9 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-pub(super) use self::place::Lines;
+pub(super) use self::place::{Lines, join};
 use self::{
-    place::{Labels, Places, join, numbered},
+    place::{Labels, Places, numbered},
     syntax::explain,
 };
 use super::problem::{Problem, Severity};

@@ -72,6 +72,14 @@ pub(crate) fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     Value::Raw(raw).peek_str()
 }
 
+/// What the description writes itself.
+pub(crate) fn written(conversion: Conversion, text: &str) -> Json<'_> {
+    match conversion {
+        Conversion::Boolean => Json::Boolean(text == "true"),
+        _ => Json::Text(Cow::Borrowed(text)),
+    }
+}
+
 /// `started_at_ms` is when the call began, where times are said relative to it.
 pub(crate) fn convert<'a>(
     leaf: &'a Leaf<'_>,
@@ -83,10 +91,7 @@ pub(crate) fn convert<'a>(
     if !rule.values.is_empty() {
         let sent = sent?;
         let (_, value) = rule.values.iter().find(|(pattern, _)| fits(pattern, &sent))?;
-        return changed(match rule.conversion {
-            Conversion::Boolean => Json::Boolean(&**value == "true"),
-            _ => Json::Text(Cow::Borrowed(value)),
-        });
+        return changed(written(rule.conversion, value));
     }
     let is_string = raw.get().starts_with('"');
     let whole_if = |is_whole: bool, json| Some(Converted { json, is_whole });

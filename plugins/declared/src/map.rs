@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 
-use callfeed_description::{Becomes, Condition, Items, Leaf, List, Mapping, Node, Pointer, Source, Text, fits};
+use callfeed_description::{
+    Becomes, Condition, Items, Leaf, List, Mapping, Node, Pointer, SUBJECTS, Source, Text, family, fits,
+};
 use callfeed_plugin::{
     Event, Outcome, Rejection,
     data::{CallOutcome, Speaker},
@@ -15,12 +17,9 @@ use callfeed_plugin::{
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
-    convert::{Json, convert, string, text},
+    convert::{Json, convert, string, text, written},
     place,
 };
-
-/// The blocks of an event that have an id of their own: the first of them is what the event is about.
-const SUBJECTS: [&str; 6] = ["call", "message", "chat", "email", "lead", "campaign"];
 
 pub(crate) fn outcome(mapping: &Mapping<'_>, document: &Document<'_>) -> Result<Outcome, Rejection> {
     let mut body = document.object()?;
@@ -53,28 +52,29 @@ pub(crate) fn outcome(mapping: &Mapping<'_>, document: &Document<'_>) -> Result<
         Some(Json::Time(time)) => Some(time.ms()),
         _ => None,
     };
-    let subject = SUBJECTS.iter().find_map(|block| text_of(&data, block, "id"));
     let kind = match becomes {
         Becomes::Type(kind) => kind,
         Becomes::ByOutcome => kind::of_ended_call(text_of(&data, "call", "outcome").and_then(CallOutcome::from_word)),
         Becomes::Ignored => kind::PROVIDER_OTHER,
     };
-    let own_id = mapping
-        .id
-        .iter()
-        .map(|place| found[*place].and_then(text).filter(|part| !part.is_empty()))
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| Rejection::malformed("id-missing"))?
-        .join(":");
-
     let is_other = kind == kind::PROVIDER_OTHER;
-    let id = match (own_id.is_empty(), is_other, subject) {
-        (false, ..) => own_id,
-        (true, false, Some(subject)) => format!("{name}:{subject}"),
-        (true, true, _) => format!("{name}:{}", document.fingerprint()?),
-        (true, false, None) => return Err(Rejection::malformed("subject-missing")),
+    // What it is of tells it apart: a call has many messages.
+    let own = text_of(&data, family(kind), "id");
+    let part = |place: &usize| found[*place].and_then(text).filter(|part| !part.is_empty());
+    let parts: Option<Vec<_>> = match &mapping.id[..] {
+        [] => own.map(|own| vec![name.clone(), own.into()]),
+        places => places.iter().map(part).collect(),
     };
-    let subject = match subject {
+    let id = match parts {
+        Some(parts) => joined(parts),
+        None if is_other => format!("{name}:{}", document.fingerprint()?),
+        None if mapping.id.is_empty() => return Err(Rejection::malformed("subject-missing")),
+        None => return Err(Rejection::malformed("id-missing")),
+    };
+    // The messages of one conversation keep their order.
+    let conversation = || text_of(&data, family(kind), "conversation_id");
+    let first = || SUBJECTS.iter().find_map(|block| text_of(&data, block, "id"));
+    let subject = match conversation().or(own).or_else(first) {
         Some(subject) => subject.to_owned(),
         None if is_other => id.clone(),
         None => return Err(Rejection::malformed("subject-missing")),
@@ -108,6 +108,17 @@ pub(crate) fn outcome(mapping: &Mapping<'_>, document: &Document<'_>) -> Result<
     };
     event.data = serde_json::to_string(&data).expect("the data has string keys and cannot fail to serialize");
     Ok(Outcome::event(event))
+}
+
+/// One text of several, from which they can be told again: a colon is escaped in all but the last of them.
+fn joined(mut parts: Vec<Cow<'_, str>>) -> String {
+    let last = parts.pop().unwrap_or_default();
+    let mut id: String = parts
+        .iter()
+        .map(|part| part.replace('\\', r"\\").replace(':', r"\:") + ":")
+        .collect();
+    id += &last;
+    id
 }
 
 const OTHER: Becomes<'static> = Becomes::Type(Text(Cow::Borrowed(kind::PROVIDER_OTHER)));
@@ -247,7 +258,7 @@ fn value<'d>(leaf: &'d Leaf<'d>, here: &Scope<'_, 'd>, taken: &mut Taken<'d>) ->
             return None;
         }
         match &rule.source {
-            Source::Const(text) => Some(Json::Text(Cow::Borrowed(text))),
+            Source::Const(text) => Some(written(rule.conversion, text)),
             Source::Pointer(place) => {
                 let converted = convert(leaf, rule, here.found[*place]?, here.started_at_ms)?;
                 if converted.is_whole {

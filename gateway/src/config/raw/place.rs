@@ -101,7 +101,7 @@ pub(super) fn numbered(path: &str, index: usize) -> String {
     format!("{path}[#{}]", index + 1)
 }
 
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(in crate::config) fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty()
         && key
             .bytes()

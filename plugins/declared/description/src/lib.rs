@@ -280,8 +280,8 @@ pub struct Mapping<'a> {
     pub order: Vec<usize>,
     /// What names the event.
     pub event: usize,
-    /// What tells an event from all others, together. Empty: its name and what it is about, or for one without a name here
-    /// everything it says.
+    /// What tells an event from all others, together. Empty: its name and the id of what it is of, the block of its
+    /// [`family`]; or for one without a name here everything it says.
     pub id: Vec<usize>,
     /// What an event of such a name becomes; the first that fits counts. Without one: `provider.other`.
     #[serde(borrow)]
@@ -432,6 +432,14 @@ pub enum Items<'a> {
     },
     /// Turns of a text whose lines begin with who speaks: labels and speakers.
     Labels(#[serde(borrow)] Vec<(Text<'a>, Text<'a>)>),
+}
+
+/// The blocks of an event's data that have an id of their own. What it is about, unless it is of another: the first of them.
+pub const SUBJECTS: [&str; 6] = ["call", "message", "chat", "email", "lead", "campaign"];
+
+/// What an event of this type is of: `call` of `call.ended`. One of the [`SUBJECTS`], or `provider`.
+pub fn family(kind: &str) -> &str {
+    kind.split_once('.').map_or(kind, |(family, _)| family)
 }
 
 /// Whether a text fits a pattern: the text itself, or its beginning and `*`.

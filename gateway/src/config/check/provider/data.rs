@@ -1,13 +1,14 @@
 //! What becomes of a webhook: which member names the event, and what goes into the event's data, held against its schema.
 
 use callfeed_description::{
-    Becomes, Condition, Conversion, Items, Leaf, List, Mapping, Moment, Node, Pointer, Rule, Source, Text,
+    Becomes, Condition, Conversion, Items, Leaf, List, Mapping, Moment, Node, Pointer, Rule, SUBJECTS, Source, Text,
+    family,
 };
 use serde_json::Value as Json;
 
 use super::super::data_path::{EVENT, resolve_reference};
 use crate::{
-    config::raw::{Report, Table, Value, nearest, quote},
+    config::raw::{Report, Table, Value, join, nearest, quote},
     event,
 };
 
@@ -20,8 +21,6 @@ const OURS: [&str; 6] = [
     "corrects",
     "extra",
 ];
-/// Blocks that have an id of their own, which an event can be about.
-const SUBJECTS: [&str; 6] = ["call", "message", "chat", "email", "lead", "campaign"];
 /// A party is read whole: its number comes with what was sent.
 const RAW: &str = "raw";
 const UNKNOWN: &str = "unknown";
@@ -65,19 +64,31 @@ pub(super) fn read(t: &mut Table<'_>) -> Option<Mapping<'static>> {
         let message = "has by-outcome, and data does not say the outcome";
         report.problem(&types_path, message, "add call.outcome to data, or name a type");
     }
-    let is_event = |becomes: &Becomes<'_>| match becomes {
-        Becomes::Type(kind) => &**kind != "provider.other",
-        Becomes::ByOutcome => true,
-        Becomes::Ignored => false,
+    let events = || {
+        types
+            .iter()
+            .filter_map(|(native, becomes)| Some((&**native, kind_of(becomes)?)))
     };
-    if becomes(is_event) && !SUBJECTS.iter().any(|block| has(block, "id")) {
+    if events().next().is_some() && !SUBJECTS.iter().any(|block| has(block, "id")) {
         let message = "does not say what an event is about";
         report.absent(&data_path, message, "add call.id, or the id of another block");
-    }
-    if becomes(|becomes| matches!(becomes, Becomes::Type(kind) if &**kind == "call.transcript")) && !has_id {
-        let message = "has call.transcript, of which a call has many, and only the first would be kept";
-        let remedy = "say with id what tells them apart, such as id = [\"/event\", \"/call/id\", \"/sequence\"]";
-        report.warn(&types_path, message, remedy);
+    } else if !has_id {
+        // Events of one name and of one thing count as one.
+        for (native, kind) in events() {
+            let block = family(kind);
+            let apart = format!(
+                "say with id what tells them apart, such as an id of the event's own, or [\"/event\", \"/{block}/id\", \"/time\"]"
+            );
+            let path = join(&types_path, native);
+            if may_repeat(kind) {
+                let message =
+                    format!("is {kind}, of which a {block} can have several, and only the first would be kept");
+                report.problem(&path, message, apart);
+            } else if !has(block, "id") {
+                let message = format!("is {kind}, and data has no {block}.id to tell one from the next");
+                report.problem(&path, message, format!("add {block}.id to data, or {apart}"));
+            }
+        }
     }
     let order = scope.order();
     Some(Mapping {
@@ -90,6 +101,21 @@ pub(super) fn read(t: &mut Table<'_>) -> Option<Mapping<'static>> {
         pointers: scope.pointers,
         order,
     })
+}
+
+/// The type of the events that come of it, where they say more than that there was one.
+fn kind_of<'b>(becomes: &'b Becomes<'_>) -> Option<&'b str> {
+    match becomes {
+        Becomes::Type(kind) => Some(&**kind).filter(|kind| *kind != "provider.other"),
+        // Any end of a call.
+        Becomes::ByOutcome => Some("call.completed"),
+        Becomes::Ignored => None,
+    }
+}
+
+/// Whether the same can happen to the same again.
+fn may_repeat(kind: &str) -> bool {
+    matches!(kind, "call.transcript" | "call.transferred") || family(kind) == "campaign"
 }
 
 fn types(value: &Value<'_>) -> Option<Vec<(Text<'static>, Becomes<'static>)>> {
@@ -274,6 +300,9 @@ impl Shape {
 
     /// A value that a file may write instead of the webhook's.
     fn written(&self, value: &Value<'_>) -> Option<Text<'static>> {
+        if matches!(self, Self::Boolean) && !value.is_text() {
+            return Some(if value.boolean()? { "true" } else { "false" }.into());
+        }
         let text = value.text()?;
         let allowed: &[&str] = match self {
             Self::Text => return Some(text.into()),

@@ -18,14 +18,19 @@ const TOLERANCE: Duration = Duration::from_secs(300);
 /// What may stand between the items of a header.
 const SEPARATORS: [char; 3] = [',', ';', ' '];
 
+/// <https://www.standardwebhooks.com>, and what it was before it was a standard: what their headers begin with.
+const STANDARD_WEBHOOKS: [(&str, &str); 2] = [("standard-webhooks", "webhook-"), ("svix", "svix-")];
+
 /// The scheme, its secret still without a name, and how that is written unless said.
 pub(super) fn read(t: &mut Table<'_>) -> Option<(Scheme<'static>, &'static str)> {
     let signature = t.take("signature").map(|value| {
-        if value.is("standard-webhooks") {
-            return Some((standard_webhooks(), "standard-webhooks"));
+        for (name, prefix) in STANDARD_WEBHOOKS {
+            if value.is(name) {
+                return Some((standard_webhooks(prefix), "standard-webhooks"));
+            }
         }
         if value.is_text() {
-            let remedy = "write \"standard-webhooks\", or a table such as { header = \"x-acme-signature\" }";
+            let remedy = "write \"standard-webhooks\", \"svix\", or a table such as { header = \"x-acme-signature\" }";
             value.problem("is the name of no scheme", remedy);
             return None;
         }
@@ -56,14 +61,13 @@ pub(super) fn read(t: &mut Table<'_>) -> Option<(Scheme<'static>, &'static str)>
     }
 }
 
-/// <https://www.standardwebhooks.com>.
-fn standard_webhooks() -> Signature<'static> {
-    let header = |name: &str| Piece::Header(name.into());
+fn standard_webhooks(prefix: &str) -> Signature<'static> {
+    let header = |name: &str| Text::from(&*format!("{prefix}{name}"));
     Signature {
         secret: Text::default(),
         algorithm: Algorithm::HmacSha256,
         encoding: Encoding::Base64,
-        header: "webhook-signature".into(),
+        header: header("signature"),
         pattern: Pattern {
             separator: Some(' '),
             items: vec![Item {
@@ -73,14 +77,14 @@ fn standard_webhooks() -> Signature<'static> {
             }],
         },
         message: vec![
-            header("webhook-id"),
+            Piece::Header(header("id")),
             Piece::Text(".".into()),
             Piece::Timestamp,
             Piece::Text(".".into()),
             Piece::Body,
         ],
         timestamp: Some(Timestamp {
-            header: Some("webhook-timestamp".into()),
+            header: Some(header("timestamp")),
             unit: Moment::Seconds,
             old_seconds_max: seconds(TOLERANCE),
             ahead_seconds_max: seconds(TOLERANCE),
@@ -108,10 +112,11 @@ fn signature(t: &mut Table<'_>) -> Option<Signature<'static>> {
         Algorithm::Ed25519 => one_of(t, "encoding", [encodings[1], encodings[0]]),
         _ => one_of(t, "encoding", encodings),
     };
+    let separator = t.take("separator").map(|value| separator(&value));
     let pattern = match t.take("pattern") {
-        Some(value) => pattern(&value),
+        Some(value) => pattern(&value, separator.flatten()),
         None => Some(Pattern {
-            separator: None,
+            separator: separator.flatten(),
             items: vec![Item {
                 before: "".into(),
                 holds: Placeholder::Signature,
@@ -276,64 +281,82 @@ fn fragments<'t>(value: &Value<'t>) -> Option<Vec<Fragment<'t>>> {
     Some(found)
 }
 
-fn pattern(value: &Value<'_>) -> Option<Pattern<'static>> {
+/// What a header's value is made of. Parts without anything in braces are not looked at.
+fn pattern(value: &Value<'_>, separator: Option<char>) -> Option<Pattern<'static>> {
     const EXAMPLE: &str = "write \"sha256={signature}\" or \"t={timestamp},v1={signature}\", for instance";
-    let mut items: Vec<Item<'static>> = Vec::new();
-    let mut separator = None;
-    let mut literal = "";
-    for fragment in fragments(value)? {
-        let holds = match fragment {
-            Fragment::Literal(text) => {
-                literal = text;
-                continue;
-            }
+    let wrong = |message: &str| value.problem(message, EXAMPLE);
+    let fragments = fragments(value)?;
+    let mut holes = Vec::new();
+    for fragment in &fragments {
+        let hole = match fragment {
+            Fragment::Literal(_) => continue,
             Fragment::Hole("signature") => Placeholder::Signature,
             Fragment::Hole("timestamp") => Placeholder::Timestamp,
             Fragment::Hole(other) => {
-                value.problem(format!("has {{{other}}}, which is not known"), EXAMPLE);
+                wrong(&format!("has {{{other}}}, which is not known"));
                 return None;
             }
         };
-        if items.iter().any(|item| item.holds == holds) {
-            value.problem("has the same in braces twice", EXAMPLE);
+        if holes.contains(&hole) {
+            wrong("has the same in braces twice");
             return None;
         }
-        if let Some(before) = items.last_mut() {
-            let between = literal.char_indices().find(|(_, letter)| SEPARATORS.contains(letter));
-            let parts = between.map(|(at, letter)| (&literal[..at], letter, literal[at..].trim_start_matches(letter)));
-            let Some((after, letter, rest)) =
-                parts.filter(|(_, letter, _)| separator.is_none_or(|known| known == *letter))
-            else {
-                value.problem(
-                    "does not tell its parts apart",
-                    "put a comma, a semicolon or a space between them",
-                );
-                return None;
-            };
-            before.after = after.into();
-            separator = Some(letter);
-            literal = rest.trim_start();
-        }
-        items.push(Item {
-            before: literal.into(),
-            holds,
-            after: "".into(),
-        });
-        literal = "";
+        holes.push(hole);
     }
-    if let Some(last) = items.last_mut() {
-        last.after = literal.into();
+    if !holes.contains(&Placeholder::Signature) {
+        wrong("has no {signature}");
+        return None;
     }
-    if !items.iter().any(|item| item.holds == Placeholder::Signature) {
-        value.problem("has no {signature}", EXAMPLE);
+    let separator = separator.or_else(|| between(&fragments));
+    let parts = value.text()?.split(|letter| separator == Some(letter)).map(str::trim);
+    let items: Vec<_> = parts.flat_map(item).collect();
+    if items.len() < holes.len() {
+        value.problem(
+            "does not tell its parts apart",
+            "put a comma, a semicolon or a space between them",
+        );
         return None;
     }
     if items.len() > 1 && items.iter().any(|item| item.before.is_empty()) {
-        let message = "has a part that nothing stands before, so that any other could be taken for it";
-        value.problem(message, EXAMPLE);
+        wrong("has a part that nothing stands before, so that any other could be taken for it");
         return None;
     }
     Some(Pattern { separator, items })
+}
+
+/// What stands between the two that are in braces.
+fn between(fragments: &[Fragment<'_>]) -> Option<char> {
+    fragments.windows(3).find_map(|three| match three {
+        [Fragment::Hole(_), Fragment::Literal(text), Fragment::Hole(_)] => {
+            SEPARATORS.into_iter().find(|letter| text.contains(*letter))
+        }
+        _ => None,
+    })
+}
+
+/// A part of a pattern with one thing in braces.
+fn item(part: &str) -> Option<Item<'static>> {
+    let (before, rest) = part.split_once('{')?;
+    let (hole, after) = rest.split_once('}')?;
+    (!after.contains('{')).then(|| Item {
+        before: before.into(),
+        holds: match hole {
+            "timestamp" => Placeholder::Timestamp,
+            _ => Placeholder::Signature,
+        },
+        after: after.into(),
+    })
+}
+
+/// `separator`, unless the pattern shows it.
+fn separator(value: &Value<'_>) -> Option<char> {
+    let found = SEPARATORS
+        .into_iter()
+        .find(|letter| value.is(letter.encode_utf8(&mut [0; 4])));
+    if found.is_none() {
+        value.problem("separates no values of a header", "choose one of \",\", \";\", \" \"");
+    }
+    found
 }
 
 fn message(value: &Value<'_>) -> Option<Vec<Piece<'static>>> {
