@@ -1,6 +1,7 @@
 //! Opens the rooms in order and closes them in reverse.
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     sync::{
         Arc,
@@ -44,6 +45,13 @@ pub struct Prepared {
     grants: Vec<Grant>,
 }
 
+/// Files of plugins that came through their own cases under these limits.
+#[derive(Debug, Default)]
+pub struct Proven {
+    limits: Limits,
+    digests: HashSet<[u8; 32]>,
+}
+
 impl Prepared {
     /// Loads every plugin and holds every route against its plugin; also those of a configuration that is refused
     /// already, so that everything wrong with it is said at once.
@@ -52,8 +60,17 @@ impl Prepared {
     ///
     /// Every problem found, those of the file's reading included.
     pub async fn new(read: Result<Checked, Refused>) -> Result<Self, Problems> {
+        Self::again(read, &Proven::default()).await
+    }
+
+    /// The same for a gateway that serves already: files it has proven are not held to their cases once more.
+    ///
+    /// # Errors
+    ///
+    /// Every problem found, those of the file's reading included.
+    pub async fn again(read: Result<Checked, Refused>, proven: &Proven) -> Result<Self, Problems> {
         match read {
-            Ok(checked) => {
+            Ok(mut checked) => {
                 let config = &checked.config;
                 let found = examine(
                     &config.limits,
@@ -61,11 +78,13 @@ impl Prepared {
                     &config.providers,
                     &config.routes,
                     |_| true,
+                    proven,
                 )
                 .await;
-                let (runtime, plugins, grants) = found.map_err(|problems| checked.refuse(problems))?;
+                let (runtime, plugins, grants, slow) = found.map_err(|problems| checked.refuse(problems))?;
+                checked.warn(slow);
                 let mut warnings = checked.warnings;
-                warnings.extend(descriptors::shortage(config));
+                warnings.extend(descriptors::shortage(&checked.config));
                 Ok(Self {
                     config: checked.config,
                     warnings,
@@ -77,9 +96,26 @@ impl Prepared {
             Err(refused) => {
                 let part = &refused.readable;
                 let missing = |name: &str| part.whole && !part.plugins_unreadable.iter().any(|known| known == name);
-                let found = examine(&part.limits, &part.plugins, &part.providers, &part.routes, missing).await;
+                let found = examine(
+                    &part.limits,
+                    &part.plugins,
+                    &part.providers,
+                    &part.routes,
+                    missing,
+                    proven,
+                )
+                .await;
                 Err(refused.refuse(found.err().unwrap_or_default()))
             }
+        }
+    }
+
+    /// Its files, for when its configuration is read again.
+    pub fn proven(&self) -> Proven {
+        let files = self.config.plugins.iter();
+        Proven {
+            limits: self.config.limits.clone(),
+            digests: files.map(|file| self.plugins[&file.name].digest).collect(),
         }
     }
 
@@ -93,15 +129,17 @@ impl Prepared {
     }
 }
 
-/// Loads the plugins, runs those of files with the cases they carry, and grants each route its own, in order. `missing`
-/// tells of a plugin that is neither built in nor named by `plugins` whether it is really not there.
+/// Loads the plugins, runs those of files with the cases they carry, and grants each route its own, in order; beside them
+/// what is worth a word. `missing` tells of a plugin that is neither built in nor named by `plugins` whether it is really not
+/// there.
 async fn examine(
     limits: &Limits,
     plugins: &[config::Plugin],
     providers: &[config::Provider],
     routes: &[config::Route],
     missing: impl Fn(&str) -> bool,
-) -> Result<(Runtime, Plugins, Vec<Grant>), Vec<Problem>> {
+    proven: &Proven,
+) -> Result<(Runtime, Plugins, Vec<Grant>, Vec<Problem>), Vec<Problem>> {
     let stand = Stand::new(limits).map_err(|error| {
         vec![Problem::new(
             0,
@@ -112,18 +150,27 @@ async fn examine(
     })?;
     let (mut loaded, mut problems) = stand.runtime.load(plugins).await;
     problems.extend(stand.runtime.declare(providers, &mut loaded).await);
+    let mut warnings = Vec::new();
     for plugin in plugins {
         // One that did not load has been reported.
         let Some(compiled) = loaded.get(&plugin.name) else {
             continue;
         };
-        if let Err(unfit) = rehearse(&stand, compiled, &plugin.path).await {
-            problems.push(Problem::new(
+        if proven.limits == *limits && proven.digests.contains(&compiled.digest) {
+            continue;
+        }
+        let (place, file) = (format!("plugin[{}].path", plugin.name), plugin.path.display());
+        match rehearse(&stand, compiled, &plugin.path).await {
+            Ok(rehearsed) => warnings.extend(rehearsed.slow().map(|slow| {
+                let remedy = "`callfeed plugin bench` says whether it is the plugin or a busy machine";
+                Problem::warning(plugin.line, place, format!("{file} {slow}"), remedy)
+            })),
+            Err(unfit) => problems.push(Problem::new(
                 plugin.line,
-                format!("plugin[{}].path", plugin.name),
-                format!("{} {unfit}", plugin.path.display()),
+                place,
+                format!("{file} {unfit}"),
                 remedy(plugin),
-            ));
+            )),
         }
     }
     let mut grants = Vec::with_capacity(routes.len());
@@ -149,7 +196,7 @@ async fn examine(
         }
     }
     if problems.is_empty() {
-        Ok((stand.runtime, loaded, grants))
+        Ok((stand.runtime, loaded, grants, warnings))
     } else {
         Err(problems)
     }
@@ -433,7 +480,10 @@ async fn warn_of_removed(store: &Store, configured: &[String]) -> Result<(), sto
 mod tests {
     use std::fs;
 
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
+    use crate::plugin;
 
     async fn problems(text: &str, directory: &std::path::Path) -> Vec<(usize, String, String)> {
         let env = |name: &str| (name == "SET").then(|| "hunter2".to_owned());
@@ -513,6 +563,35 @@ secrets = { env = "SET" }
             ],
             "{problems:#?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_file_is_held_to_its_cases_until_it_is_proven() {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let magpipe = plugin::built_in("magpipe").expect("it is built in");
+        let file = plugin::with_cases(magpipe, Some(b"{}")).expect("it is a component");
+        fs::write(directory.path().join("acme.wasm"), &file).expect("it can be written to");
+        let read = |more: &str| {
+            let text = format!(
+                "[[plugin]]\nname = \"acme\"\npath = \"acme.wasm\"\n{more}\
+                 [[route]]\nname = \"a\"\nprovider = \"acme\"\nallow_unsigned = true\n"
+            );
+            config::parse(&text, "callfeed.toml", &|_| None, directory.path())
+        };
+        let prepare = async |more: &str, proven: &Proven| Prepared::again(read(more), proven).await;
+        let proven = Proven {
+            limits: read("").expect("it is right").config.limits,
+            digests: HashSet::from([Sha256::digest(&file).into()]),
+        };
+        let kept = prepare("", &proven).await.expect("it is proven").proven();
+        prepare("", &kept).await.expect("it still is");
+        for (more, proven) in [
+            ("", &Proven::default()),
+            ("[limits]\nplugin_host_calls = 10\n", &proven),
+        ] {
+            let problems = prepare(more, proven).await.expect_err("it has no cases").to_string();
+            assert!(problems.contains("acme.wasm#cases: has no cases"), "{problems}");
+        }
     }
 
     /// What a plugin is named in may be in what was not understood.

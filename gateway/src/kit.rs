@@ -31,7 +31,7 @@ mod rehearsal;
 pub use answer::Answer;
 pub use case::{Case, Error, Files, RECEIVED_AT, bless};
 pub use conformance::{Check, Failure, Finding, Options, Outcome, Progress, Report, examine};
-pub use rehearsal::{Unfit, rehearse};
+pub use rehearsal::{Rehearsed, Unfit, rehearse};
 
 /// The host of a gateway without the gateway: plugins, and the schema behind them.
 #[derive(Debug)]

@@ -41,6 +41,8 @@ pub struct Plugin {
     /// Every interface it imports.
     pub imports: Vec<String>,
     pub descriptor: Descriptor,
+    /// Of its file.
+    pub(crate) digest: [u8; 32],
     /// The cases that its file carries, as they stand there: what it is held to before it serves.
     pub(crate) cases: Option<Bytes>,
     pub(crate) options_schema: jsonschema::Validator,

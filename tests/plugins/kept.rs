@@ -1,11 +1,15 @@
 //! Plugins as they were compiled for earlier states of the contract. They load, and do what they did.
 //!
-//! A file, named for the contract it was built for, is never built again. When the contract gains something, plugins that use it are kept beside these.
+//! A file, named for the contract it was built for, is never built again. When the contract gains something, plugins that use it
+//! are kept beside these. `magpipe-1.0.0-cases.wasm` is `magpipe-1.0.0.wasm` after `callfeed plugin pack`, with two of the
+//! built-in plugin's cases of that time and what the file itself made of them.
+
+use std::path::Path;
 
 use bytes::Bytes;
 use callfeed::{
     config::{Limits, Route, Secret},
-    kit::{Accepted, Answer},
+    kit::{self, Accepted, Answer},
     plugin::Request,
 };
 use serde_json::json;
@@ -14,6 +18,7 @@ use crate::host::{Host, SIGNING, grant, mac, route, webhook};
 
 const ROGUE: &[u8] = include_bytes!("kept/rogue-1.0.0.wasm");
 const MAGPIPE: &[u8] = include_bytes!("kept/magpipe-1.0.0.wasm");
+const MAGPIPE_WITH_CASES: &[u8] = include_bytes!("kept/magpipe-1.0.0-cases.wasm");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugin_of_yesterday_proves_maps_and_answers() {
@@ -62,4 +67,12 @@ async fn a_provider_of_yesterday_maps_its_webhooks() {
         panic!("{ending}");
     };
     assert_eq!((&*mapped[0].kind, &*mapped[0].subject), ("call.completed", "c1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_of_yesterday_comes_through_the_cases_it_carries() {
+    let host = Host::new(&Limits::default());
+    let plugin = host.load(MAGPIPE_WITH_CASES).await.expect("the plugin loads");
+    let came = kit::rehearse(&host.stand, &plugin, Path::new("magpipe.wasm")).await;
+    assert_eq!(came.expect("it serves").cases, 2);
 }

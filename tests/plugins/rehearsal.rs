@@ -4,6 +4,7 @@ use std::path::Path;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use callfeed::{config::Limits, kit};
+use harness::Callfeed;
 use serde_json::{Value, json};
 
 use crate::{
@@ -70,6 +71,11 @@ async fn a_plugin_is_held_to_the_cases_it_carries() {
             Err("fails its own case \"one\": /form is \"hex\" instead of \"•••\""),
         ),
         (
+            "nothing",
+            cases("behave", &json!({})),
+            Err("fails its own case \"one\": accepted 1 instead of what an expected.json can say"),
+        ),
+        (
             "time",
             cases("spin-in-verify", &right),
             Err("fails its own case \"one\": failed: it ran longer than limits.plugin_time"),
@@ -92,7 +98,7 @@ async fn a_plugin_is_held_to_the_cases_it_carries() {
     ] {
         let plugin = host.load(&carrying(guest::rogue(), &section)).await.expect("it loads");
         let came = kit::rehearse(&host.stand, &plugin, Path::new("acme.wasm")).await;
-        let came = came.map_err(|unfit| unfit.to_string());
+        let came = came.map(|rehearsed| rehearsed.cases).map_err(|unfit| unfit.to_string());
         let fits = match (&came, said) {
             (Ok(count), Ok(expected)) => *count == expected,
             (Err(what), Err(beginning)) => what.starts_with(beginning) && !what.contains('\n') && what.len() < 2048,
@@ -104,5 +110,24 @@ async fn a_plugin_is_held_to_the_cases_it_carries() {
     }
     assert!(failures.is_empty(), "{failures}");
     let bare = kit::rehearse(&host.stand, &plugin, Path::new("acme.wasm")).await;
-    assert_eq!(bare.expect("it carries none"), 0);
+    assert_eq!(bare.expect("it carries none").cases, 0);
+}
+
+#[tokio::test]
+async fn cases_that_cannot_be_read_are_seen_with_all_the_rest() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("acme.wasm");
+    std::fs::write(&file, carrying(guest::rogue(), b"{}")).expect("it can be written");
+    let inspect = ["plugin", "inspect", file.to_str().expect("a text")];
+    let said = Callfeed::run(inspect).await.success();
+    assert!(
+        said.contains("it carries some that cannot be read, and no gateway serves it: "),
+        "{said}"
+    );
+    let json = Callfeed::run([&inspect[..], &["--json"]].concat()).await.json_lines();
+    let why = json[0]["cases_unreadable"].as_str().unwrap_or_default();
+    assert!(
+        json[0]["cases"].is_null() && why.contains("#cases: has no cases"),
+        "{why}"
+    );
 }

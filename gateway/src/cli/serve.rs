@@ -8,7 +8,7 @@ use tokio::{
 use super::{ConfigFile, Failure};
 use crate::{
     descriptors,
-    gateway::{Gateway, Prepared},
+    gateway::{Gateway, Prepared, Proven},
 };
 
 /// Runs until SIGTERM or SIGINT, then finishes what is in hand within `server.grace`. A second signal ends it at once;
@@ -32,6 +32,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     for warning in &prepared.warnings {
         tracing::warn!("{warning}");
     }
+    let mut proven = prepared.proven();
     let (wish, mut wishes) = mpsc::channel(1);
     let gateway = Gateway::start(prepared, Some(wish)).await?;
     loop {
@@ -39,8 +40,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             broken = gateway.broken() => return Err(broken.into()),
-            _ = hangup.recv() => drop(reload(&args.config, &gateway).await),
-            Some(wish) = wishes.recv() => drop(wish.done.send(reload(&args.config, &gateway).await)),
+            _ = hangup.recv() => drop(reload(&args.config, &gateway, &mut proven).await),
+            Some(wish) = wishes.recv() => drop(wish.done.send(reload(&args.config, &gateway, &mut proven).await)),
         }
     }
     tokio::select! {
@@ -51,8 +52,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// Reads the file again and goes over to what it says. One that is wrong changes nothing.
-async fn reload(file: &ConfigFile, gateway: &Gateway) -> Result<String, String> {
-    let prepared = match Prepared::new(file.read()).await {
+async fn reload(file: &ConfigFile, gateway: &Gateway, proven: &mut Proven) -> Result<String, String> {
+    let prepared = match Prepared::again(file.read(), proven).await {
         Ok(prepared) => prepared,
         Err(problems) => {
             for problem in problems.to_string().lines() {
@@ -66,7 +67,12 @@ async fn reload(file: &ConfigFile, gateway: &Gateway) -> Result<String, String> 
         tracing::warn!("{warning}");
     }
     let (routes, subscribers) = (prepared.config.routes.len(), prepared.config.subscribers.len());
-    match gateway.reload(prepared).await {
+    let next = prepared.proven();
+    let done = gateway.reload(prepared).await;
+    if done.is_ok() {
+        *proven = next;
+    }
+    match done {
         Ok(postponed) if postponed.is_empty() => {
             tracing::info!(routes, subscribers, "configuration read again");
             Ok(format!("done: {routes} routes, {subscribers} subscribers"))

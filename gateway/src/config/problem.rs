@@ -146,6 +146,11 @@ impl Checked {
     pub fn refuse(&self, problems: Vec<Problem>) -> Problems {
         self.source.join(&self.warnings, problems)
     }
+
+    /// Adds to the warnings what later checks found worth a word.
+    pub fn warn(&mut self, problems: Vec<Problem>) {
+        self.warnings = self.source.join(&self.warnings, problems).0;
+    }
 }
 
 /// A configuration the gateway cannot start with, and what could be read of it all the same, so that later checks can

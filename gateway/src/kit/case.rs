@@ -54,7 +54,7 @@
 //!
 //! It is at most 1 MiB, and 256 cases. `callfeed plugin build` writes it, `callfeed plugin pack` writes it into a component
 //! that was built otherwise; both leave out cases without an `expected.json`. A gateway runs them before it serves the
-//! plugin.
+//! plugin, and compares then what `expected.json` mentions: `schemas/plugin/CHANGELOG.md` has the rule.
 //!
 //! # Names
 //!
@@ -88,7 +88,7 @@ use crate::{
 pub const RECEIVED_AT: Timestamp = Timestamp::constant(1_780_315_200, 0);
 
 /// What a component may carry: they are run before it serves, and a reload waits for them.
-const EMBEDDED_CASES_MAX: usize = 256;
+pub(super) const EMBEDDED_CASES_MAX: usize = 256;
 /// Bytes that are told of what a component carries and is no case.
 const TOLD_BYTES: usize = 200;
 
@@ -139,6 +139,18 @@ struct RouteFile {
     received_at: Option<String>,
     not_signed: Option<Vec<String>>,
 }
+
+/// What can be named of a file that is wrong.
+const ROUTE_KEYS: [&str; 8] = [
+    "secrets",
+    "options",
+    "allow_unsigned",
+    "allow_hmac",
+    "public_url",
+    "path",
+    "received_at",
+    "not_signed",
+];
 
 impl RouteFile {
     fn or(self, common: &Self) -> Self {
@@ -209,8 +221,10 @@ impl Files {
         origin.push("#cases");
         let origin = PathBuf::from(origin);
         let texts: BTreeMap<String, String> = serde_json::from_slice(section).map_err(|error| {
-            let error = one_line(&error.to_string(), TOLD_BYTES);
-            Error::new(&origin, format!("is no JSON object of paths and base64: {error}"))
+            // Not in the parser's words, which show the value.
+            let (line, column) = (error.line(), error.column());
+            let what = format!("is no JSON object of paths and base64: line {line}, column {column}");
+            Error::new(&origin, what)
         })?;
         let mut contents = BTreeMap::new();
         for (path, text) in texts {
@@ -225,7 +239,7 @@ impl Files {
             }
             let content = BASE64_STANDARD
                 .decode(text)
-                .map_err(|error| Error::new(&origin.join(&told), format!("is not base64: {error}")))?;
+                .map_err(|_| Error::new(&origin.join(&told), "is not base64"))?;
             contents.insert(path, content);
         }
         let files = Self { origin, contents };
@@ -301,14 +315,21 @@ impl Files {
         };
         let error = |what: String| Error::new(&self.origin.join(path), what);
         let text = std::str::from_utf8(content).map_err(|_| error("is not UTF-8".to_owned()))?;
-        // Not as the parser shows it, which is with the line: there is a secret in it.
+        // Not as the parser shows it, which is with the line and the value: there is a secret in it.
         toml::from_str(text).map_err(|problem| {
             let before = problem
                 .span()
                 .and_then(|span| text.get(..span.start))
                 .unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            error(format!("line {line}: {}", problem.message()))
+            let at = before.matches('\n').count();
+            let key = text.lines().nth(at).and_then(|line| line.split_once('='));
+            let known = key.and_then(|(key, _)| ROUTE_KEYS.into_iter().find(|known| *known == key.trim()));
+            let what = match (problem.message(), known) {
+                (unknown, _) if unknown.starts_with("unknown field ") => unknown.to_owned(),
+                (_, Some(key)) => format!("{key} is not of the kind it has to be"),
+                (_, None) => "is not TOML, or not of the kind it has to be".to_owned(),
+            };
+            error(format!("line {}: {what}", at + 1))
         })
     }
 
@@ -320,7 +341,7 @@ impl Files {
             None => RECEIVED_AT,
             Some(text) => text
                 .parse()
-                .map_err(|error| Error::new(&self.origin.join(&route_path), format!("received_at: {error}")))?,
+                .map_err(|_| Error::new(&self.origin.join(&route_path), "received_at is no time of RFC 3339"))?,
         };
         let request_path = directory.join(REQUEST);
         let text = self.contents.get(&format!("{name}/{REQUEST}"));
@@ -329,7 +350,9 @@ impl Files {
         let path = settings.path.unwrap_or_else(|| format!("/hooks/{provider}"));
         let below = webhook.target.strip_prefix(&path);
         if !below.is_some_and(|below| below.is_empty() || below.starts_with(['/', '?'])) {
-            let what = format!("its target {:?} is not below the route's path {path:?}", webhook.target);
+            // A token may be in the query.
+            let target = webhook.target.split('?').next().unwrap_or_default();
+            let what = format!("its target {target:?} is not below the route's path {path:?}");
             return Err(Error::new(&request_path, what));
         }
         webhook.received_at = received_at;
@@ -481,15 +504,13 @@ fn parse(text: &[u8]) -> Result<RawWebhook, String> {
     let mut lines = head.lines();
     let first = lines.next().unwrap_or_default();
     let [method, target, "HTTP/1.1"] = first.split(' ').collect::<Vec<_>>()[..] else {
-        return Err(format!(
-            "line 1: {first:?} is not a request line, as `POST /hooks/acme HTTP/1.1` is"
-        ));
+        return Err("line 1 is not a request line, as `POST /hooks/acme HTTP/1.1` is".to_owned());
     };
     let mut headers = Vec::new();
     for (at, line) in lines.enumerate() {
         let (name, value) = line
             .split_once(':')
-            .ok_or_else(|| format!("line {}: {line:?} is not a header", at + 2))?;
+            .ok_or_else(|| format!("line {} is not a header, as `name: value` is", at + 2))?;
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     Ok(RawWebhook {
@@ -535,19 +556,19 @@ mod tests {
     fn what_is_wrong_with_a_file_is_said() {
         let error = |text: &[u8]| parse(text).unwrap_err();
         assert_eq!(error(b"POST / HTTP/1.1\n"), "no empty line ends the head");
-        assert!(error(b"POST /\n\n").starts_with("line 1: \"POST /\" is not a request line"));
-        assert_eq!(error(b"POST / HTTP/1.1\na: b\nc\n\n"), "line 3: \"c\" is not a header");
+        assert!(error(b"POST /?s3cret\n\n").starts_with("line 1 is not a request line, as"));
+        assert!(error(b"POST / HTTP/1.1\na: b\ns3cret\n\n").starts_with("line 3 is not a header, as"));
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("one")).unwrap();
         let read = || Case::read_all(directory.path(), "acme").unwrap_err().to_string();
         assert!(read().contains("one/request.http: "), "{}", read());
         fs::write(
             directory.path().join("one/request.http"),
-            "POST /hooks/acmes HTTP/1.1\n\n",
+            "POST /hooks/acmes?token=s3cret HTTP/1.1\n\n",
         )
         .unwrap();
         assert!(
-            read().contains("is not below the route's path \"/hooks/acme\""),
+            read().contains("its target \"/hooks/acmes\" is not below the route's path \"/hooks/acme\""),
             "{}",
             read()
         );
@@ -558,6 +579,33 @@ mod tests {
             read()
         );
         assert!(!read().contains("a secret"), "{}", read());
+        for (text, said) in [
+            (
+                "secrets = { signing = 's3cret' }",
+                "line 1: secrets is not of the kind it has to be",
+            ),
+            (
+                "\n[secrets]\nsigning = 's3cret'",
+                "line 3: is not TOML, or not of the kind",
+            ),
+            ("secrets = 's3cret'", "line 1: secrets is not"),
+            ("secrets = { signing = [s3cret] }", "line 1: secrets is not"),
+            ("secrets = { signing = ['s3cret', 7] }", "line 1: secrets is not"),
+            (
+                "secrets.signing = [\n's3cret=',\n{ s3cret = 1 }]",
+                "is not TOML, or not of the kind",
+            ),
+            ("public_url = ['s3cret']", "line 1: public_url is not"),
+            ("path = '''\ns3cret = s3cret", "is not "),
+            ("received_at = 's3cret'", "received_at is no time of RFC 3339"),
+        ] {
+            fs::write(directory.path().join("route.toml"), text).unwrap();
+            assert!(
+                read().contains(said) && !read().contains("s3cret"),
+                "{text}: {}",
+                read()
+            );
+        }
     }
 
     fn written_cases() -> tempfile::TempDir {
@@ -615,11 +663,15 @@ mod tests {
         for (section, said) in [
             ("", "acme.wasm#cases: is no JSON object of paths and base64: "),
             ("[]", "acme.wasm#cases: is no JSON object"),
+            (
+                "\"c2VjcmV0\"",
+                "is no JSON object of paths and base64: line 1, column 10",
+            ),
             (r#"{"route.toml":7}"#, "acme.wasm#cases: is no JSON object"),
             ("{}", "acme.wasm#cases: has no cases"),
             (
                 r#"{"a/request.http":"?"}"#,
-                "acme.wasm#cases/a/request.http: is not base64: ",
+                "acme.wasm#cases/a/request.http: is not base64",
             ),
             (
                 r#"{"../request.http/x":""}"#,

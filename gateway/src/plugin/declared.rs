@@ -69,6 +69,7 @@ fn plugin(runtime: &Runtime, component: &Plugin, provider: &Provider) -> Plugin 
         contract: component.contract.clone(),
         imports: component.imports.clone(),
         descriptor: descriptor(provider, &component.descriptor.version),
+        digest: component.digest,
         cases: None,
         options_schema: jsonschema::draft202012::new(&no_options()).expect("it is a schema"),
         description: Some(provider.description.to_options()),

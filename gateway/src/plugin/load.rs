@@ -140,6 +140,7 @@ pub async fn compile(runtime: &Runtime, name: &str, wasm: &[u8]) -> Result<Plugi
         contract,
         imports,
         descriptor,
+        digest: Sha256::digest(wasm).into(),
         cases,
         options_schema,
         description: None,

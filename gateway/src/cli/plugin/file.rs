@@ -148,9 +148,7 @@ impl Swap {
             if let Err(error) = step.back() {
                 self.steps.push(step);
                 let mut lie: Vec<_> = self.steps.iter().map(Step::told).collect();
-                if let Some(spare) = self.spare.take() {
-                    spare.keep()?;
-                }
+                drop(self.spare.take().map(TempPath::keep));
                 lie.reverse();
                 anyhow::bail!("failed to put back what was there: {error}; {}", lie.join("; "));
             }

@@ -33,8 +33,16 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let cache = tempfile::tempdir()?;
     let inspected = inspect::inspect(&limits, cache.path(), async |stand| found.load(stand).await).await?;
     let descriptor = &inspected.plugin.descriptor;
-    let carried = found.carried()?;
-    let costs = match found.cases.is_some() || carried.is_some() {
+    // Cases that are wrong are a thing to be seen here, and no reason to see nothing.
+    let carried = match found.carried() {
+        Ok(None) => Ok(0),
+        Ok(Some(files)) => match files.cases(&descriptor.provider) {
+            Ok(cases) => Ok(cases.len()),
+            Err(error) => Err(error.to_string()),
+        },
+        Err(error) => Err(error.to_string()),
+    };
+    let costs = match found.cases.is_some() || carried.as_ref().is_ok_and(|cases| *cases > 0) {
         true => {
             let stand = Stand::new(&limits)?;
             let plugin = found.load(&stand).await?;
@@ -43,7 +51,6 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         }
         false => None,
     };
-    let carried = carried.map_or(0, |files| files.names().len());
     if args.json {
         let secret = |spec: &SecretSpec| {
             json!({ "name": spec.name, "summary": spec.summary, "encoding": spec.encoding.as_str(),
@@ -65,7 +72,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             "content_types": descriptor.content_types, "body_bytes_max": descriptor.body_bytes_max,
             "headers": descriptor.headers, "secrets": descriptor.secrets.iter().map(secret).collect::<Vec<_>>(),
             "options_schema": descriptor.options_schema, "events": events, "imports": inspected.plugin.imports,
-            "cases": carried,
+            "cases": carried.as_ref().ok(), "cases_unreadable": carried.as_ref().err(),
             "load_ms": inspected.load.as_secs_f64() * 1e3, "load_cached_ms": inspected.load_cached.as_secs_f64() * 1e3,
             "call": call,
         });
@@ -106,8 +113,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     line(
         "cases",
         &match carried {
-            0 => "it carries none".to_owned(),
-            count => format!("it carries {count}, and a gateway runs them before it serves it"),
+            Ok(0) => "it carries none".to_owned(),
+            Err(error) => format!("it carries some that cannot be read, and no gateway serves it: {error}"),
+            Ok(count) => format!("it carries {count}, and a gateway runs them before it serves it"),
         },
     );
     line(

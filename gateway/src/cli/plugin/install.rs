@@ -139,10 +139,13 @@ impl Place {
         let loaded = stand.load(&self.plugin.name, wasm).await;
         let plugin =
             loaded.map_err(|error| anyhow::anyhow!("{shown} is not a plugin this gateway can run: {error}"))?;
-        let cases = rehearse(&stand, &plugin, file).await.map_err(|unfit| {
+        let rehearsed = rehearse(&stand, &plugin, file).await.map_err(|unfit| {
             anyhow::anyhow!("{shown} {unfit}; nothing has changed, and `callfeed plugin test {shown}` shows all of it")
         })?;
-        Ok((plugin, cases))
+        if let Some(slow) = rehearsed.slow() {
+            say_error(&format!("warning: {shown} {slow}"));
+        }
+        Ok((plugin, rehearsed.cases))
     }
 }
 
