@@ -28,8 +28,8 @@ pub(crate) use cryptography::{Hash, PublicKey};
 pub use declared::declare;
 pub use grant::{Grant, KeyEncoding};
 pub(crate) use grant::{Key, unhex};
-pub use load::{Error, compile};
-pub(crate) use load::{cases, read_file, with_cases};
+pub(crate) use load::read_file;
+pub use load::{Error, cases, compile, with_cases};
 pub(crate) use trial::Conditions;
 pub use trial::Usage;
 

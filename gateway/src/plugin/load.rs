@@ -170,7 +170,7 @@ fn check_header(wasm: &[u8], max: u64) -> Result<(), Error> {
 /// # Errors
 ///
 /// When there are several, or it is over its bound, or the component is damaged.
-pub(crate) fn cases(wasm: &[u8]) -> Result<Option<&[u8]>, Error> {
+pub fn cases(wasm: &[u8]) -> Result<Option<&[u8]>, Error> {
     let found = section::find(wasm, CASES).map_err(|section::Damaged(at)| Error::Damaged(at))?;
     match found[..] {
         [] => Ok(None),
@@ -184,7 +184,7 @@ pub(crate) fn cases(wasm: &[u8]) -> Result<Option<&[u8]>, Error> {
 /// # Errors
 ///
 /// When they are over their bound, and when it is no component or is damaged.
-pub(crate) fn with_cases(wasm: &[u8], cases: Option<&[u8]>) -> Result<Vec<u8>, Error> {
+pub fn with_cases(wasm: &[u8], cases: Option<&[u8]>) -> Result<Vec<u8>, Error> {
     check_header(wasm, u64::MAX)?;
     let cases = cases.map(bounded).transpose()?;
     section::replace(wasm, CASES, cases).map_err(|section::Damaged(at)| Error::Damaged(at))

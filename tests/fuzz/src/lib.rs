@@ -21,6 +21,8 @@
 //! leaves of it what is needed to reach the same code.
 
 mod canonical;
+mod capture;
+mod component;
 mod config;
 mod ecmascript;
 mod events;
@@ -30,6 +32,8 @@ mod spelling;
 mod texts;
 
 pub use canonical::canonical;
+pub use capture::capture;
+pub use component::{cases, sections};
 pub use config::config;
 pub use ecmascript::ecmascript;
 pub use events::events;
@@ -41,8 +45,10 @@ pub use texts::texts;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("canonical", canonical),
+    ("capture", capture),
+    ("cases", cases),
     ("config", config),
     ("ecmascript", ecmascript),
     ("events", events),
@@ -50,6 +56,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("magnetis", magnetis),
     ("magpipe", magpipe),
     ("salpre", salpre),
+    ("sections", sections),
     ("texts", texts),
     ("topcalls", topcalls),
     ("voxagent", voxagent),
