@@ -42,7 +42,7 @@ impl Hash {
     }
 
     /// Of a message that is fed in pieces.
-    pub(super) fn digest<E>(self, feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>) -> Result<Vec<u8>, E> {
+    pub(crate) fn digest<E>(self, feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>) -> Result<Vec<u8>, E> {
         fn run<D: Digest, E>(feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>) -> Result<Vec<u8>, E> {
             let mut digest = D::new();
             feed(&mut |bytes| digest.update(bytes))?;

@@ -130,6 +130,15 @@ async fn block(lab: &Lab, findings: &Findings, capture: &Capture, candidate: &Ca
         }
     }
     let near = near(scheme);
+    let is_digest = matches!(
+        &scheme.proof,
+        Proof::Signature(Signature {
+            algorithm: Algorithm::Digest(_),
+            ..
+        })
+    );
+    let digest_note =
+        || "a plain hash is proven with verify-digest, of which the secret is one of the parts".to_owned();
     Some(Block {
         toml: String::new(),
         notes: vec![
@@ -137,6 +146,7 @@ async fn block(lab: &Lab, findings: &Findings, capture: &Capture, candidate: &Ca
             format!("the nearest example is plugins/{near}"),
         ]
         .into_iter()
+        .chain(is_digest.then(digest_note))
         .chain(signs_url.then(url_note))
         .collect(),
     })

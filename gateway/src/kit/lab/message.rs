@@ -28,6 +28,13 @@ struct Piece {
     is_content: bool,
 }
 
+/// Where the secret stands in what a plain hash is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Order {
+    SecretFirst,
+    SecretLast,
+}
+
 /// What may have been signed.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -40,6 +47,17 @@ impl Message {
     /// As a template, `{timestamp}.{body}`.
     pub fn template(&self) -> String {
         self.pieces.iter().map(|piece| &*piece.shown).collect()
+    }
+
+    /// With the secret in it, at its beginning or its end.
+    pub(super) fn keyed(&self, order: Order) -> Self {
+        let mut keyed = self.clone();
+        let at = match order {
+            Order::SecretFirst => 0,
+            Order::SecretLast => keyed.pieces.len(),
+        };
+        keyed.pieces.insert(at, piece("{secret}", ""));
+        keyed
     }
 
     pub(super) fn length(&self) -> usize {

@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::{
     Budget, Candidate,
     capture::Capture,
-    message::{self, Message},
+    message::{self, Message, Order},
     place::{self, Moment, Place, Presented, SIGNATURE_BYTES, Text},
 };
 use crate::plugin::{Hash, Key, KeyEncoding, PublicKey};
 
-/// What a MAC and the check of a signature cost besides their message, in bytes of the budget.
+/// What a hash and the check of a signature cost besides their message, in bytes of the budget.
 const HASH_BYTES: usize = 256;
 const VERIFY_BYTES: usize = 16 << 10;
 /// A shorter secret stands by chance in a body or a query.
@@ -62,6 +62,8 @@ pub enum Algorithm {
     HmacSha256,
     HmacSha384,
     HmacSha512,
+    /// A plain hash, of this name, with the secret in what it is of.
+    Digest(&'static str),
     Ed25519,
     EcdsaP256Der,
     EcdsaP256Raw,
@@ -76,6 +78,7 @@ impl Algorithm {
             Self::HmacSha256 => "hmac-sha256",
             Self::HmacSha384 => "hmac-sha384",
             Self::HmacSha512 => "hmac-sha512",
+            Self::Digest(hash) => hash,
             Self::Ed25519 => PublicKey::Ed25519.as_str(),
             Self::EcdsaP256Der => PublicKey::EcdsaP256Der.as_str(),
             Self::EcdsaP256Raw => PublicKey::EcdsaP256Raw.as_str(),
@@ -154,45 +157,61 @@ fn signature(message: &Message, readings: &[Reading], presented: &[Presented], b
     }
     let signed = message.bytes();
     readings.iter().find_map(|reading| {
-        let (presented, algorithm) = reading
-            .mac(&signed, presented, budget)
-            .or_else(|| reading.public(&signed, presented, budget))?;
-        let signature = Signature {
-            presented: presented.clone(),
-            algorithm,
-            message: message.clone(),
-        };
+        let signature = reading
+            .hashed(message, &signed, presented, budget)
+            .or_else(|| reading.signed(message, &signed, presented, budget))?;
         Some(reading.scheme(Proof::Signature(signature)))
     })
 }
 
 impl Reading {
-    fn mac<'p>(
+    /// By an HMAC, or by a plain hash with the key in it.
+    fn hashed(
         &self,
+        message: &Message,
         signed: &[u8],
-        presented: &'p [Presented],
+        presented: &[Presented],
         budget: &mut Budget,
-    ) -> Option<(&'p Presented, Algorithm)> {
+    ) -> Option<Signature> {
+        const RECIPES: [Option<Order>; 3] = [None, Some(Order::SecretFirst), Some(Order::SecretLast)];
         if self.encoding == KeyEncoding::Pem {
             return None;
         }
-        Hash::ALL.into_iter().find_map(|hash| {
-            let is_as_long = |presented: &Presented| presented.bytes.len() == hash.length();
-            if !presented.iter().any(is_as_long) || !budget.take(HASH_BYTES + signed.len()) {
+        let key = self.key.bytes();
+        let hashes = Hash::ALL
+            .into_iter()
+            .filter(|hash| presented.iter().any(|one| one.bytes.len() == hash.length()));
+        let mut tries = hashes.flat_map(|hash| RECIPES.map(|order| (hash, order)));
+        tries.find_map(|(hash, order)| {
+            if !budget.take(HASH_BYTES + signed.len()) {
                 return None;
             }
-            let mac = hmac(hash, self.key.bytes(), signed);
-            let fitting = presented.iter().find(|presented| presented.bytes == mac)?;
-            Some((fitting, hash.into()))
+            let made = match order {
+                None => hmac(hash, key, signed),
+                Some(Order::SecretFirst) => digest(hash, [key, signed]),
+                Some(Order::SecretLast) => digest(hash, [signed, key]),
+            };
+            let presented = presented.iter().find(|one| one.bytes == made)?.clone();
+            let (algorithm, message) = match order {
+                None => (hash.into(), message.clone()),
+                Some(order) => (Algorithm::Digest(hash.as_str()), message.keyed(order)),
+            };
+            Some(Signature {
+                presented,
+                algorithm,
+                message,
+            })
         })
     }
 
-    fn public<'p>(
+    /// By a signature under a public key.
+    fn signed(
         &self,
+        message: &Message,
         signed: &[u8],
-        presented: &'p [Presented],
+        presented: &[Presented],
         budget: &mut Budget,
-    ) -> Option<(&'p Presented, Algorithm)> {
+    ) -> Option<Signature> {
         let key = self.key.bytes();
         let kinds: &[PublicKey] = match self.encoding {
             KeyEncoding::Pem => &PublicKey::ALL,
@@ -206,7 +225,11 @@ impl Reading {
         let (presented, kind) = tries.find(|(presented, kind)| {
             budget.take(VERIFY_BYTES + signed.len()) && kind.fits(key, signed, &presented.bytes)
         })?;
-        Some((presented, kind.into()))
+        Some(Signature {
+            presented: presented.clone(),
+            algorithm: kind.into(),
+            message: message.clone(),
+        })
     }
 
     fn scheme(&self, proof: Proof) -> Scheme {
@@ -240,6 +263,14 @@ fn hmac(hash: Hash, key: &[u8], message: &[u8]) -> Vec<u8> {
         Ok(())
     });
     mac
+}
+
+fn digest(hash: Hash, parts: [&[u8]; 2]) -> Vec<u8> {
+    let Ok(digest) = hash.digest::<std::convert::Infallible>(|sink| {
+        parts.into_iter().for_each(sink);
+        Ok(())
+    });
+    digest
 }
 
 /// A compact JWS that one of the keys fits.
@@ -482,6 +513,32 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_hash_with_the_secret_in_it_is_found() {
+        for (parts, template) in [
+            (["key", "1780315197{}"], "{secret}{timestamp}{body}"),
+            (["{}", "key"], "{body}{secret}"),
+        ] {
+            let signature = hex(&digest(Hash::Sha256, parts.map(str::as_bytes)));
+            let head = format!("x-time: 1780315197\nx-signature: {signature}");
+            let found = find(&head, "{}", &["a_decoy", "key"]).unwrap();
+            let Proof::Signature(fitting) = &found.proof else {
+                panic!("{found:?}");
+            };
+            let is_declarable = fitting.message.is_declarable();
+            assert_eq!(
+                (
+                    found.candidate,
+                    fitting.algorithm,
+                    &*fitting.message.template(),
+                    is_declarable
+                ),
+                (1, Algorithm::Digest("sha256"), template, false)
+            );
+            assert!(find(&head, "[]", &["key"]).is_none());
+        }
+    }
+
+    #[test]
     fn a_secret_is_read_in_every_way() {
         for (secret, key, encoding) in [
             ("whsec_AAEC", &b"whsec_AAEC"[..], KeyEncoding::Utf8),
@@ -498,8 +555,8 @@ mod tests {
     #[test]
     fn no_work_is_done_that_the_budget_is_not_for() {
         let head = format!("x-signature: {}", hex(&signed(Hash::Sha256, b"key", "{}")));
-        // The message is put together, and hashed with one key and then with the other, as text; as base64 the first is none.
-        let enough = 2 + 2 * (HASH_BYTES + 2) + 1;
+        // The message is put together; then come an HMAC and two plain hashes with one key, and an HMAC with the other.
+        let enough = 2 + 4 * (HASH_BYTES + 2) + 1;
         for (bytes, is_found) in [(enough, true), (enough - 1, false)] {
             let mut budget = Budget(bytes);
             assert_eq!(
