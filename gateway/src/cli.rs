@@ -50,33 +50,21 @@ pub struct Cli {
     log_format: telemetry::Format,
 }
 
+// Each command says in its file what it is for, and a variant's own words would hide that.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway.
     Serve(serve::Args),
-    /// Check a configuration, with its plugins and secrets, without starting anything.
     Check(check::Args),
-    /// Watch the sample webhooks of all five providers turn into one feed.
     Demo(demo::Args),
-    /// Send a signed test webhook to a route, or a test event to a subscriber.
     Send(send::Args),
-    /// List or show events of the feed.
     Events(events::Args),
-    /// List deliveries, show every attempt of one event, deliver it once more, or go on with a stopped subscriber.
     Deliveries(deliveries::Args),
-    /// Show how each subscriber stands.
     Subscribers(subscribers::Args),
-    /// List, show or retry authentic webhooks that could not become events.
     Quarantine(quarantine::Args),
-    /// Run a corrected plugin over history: show what it says differently, and add corrections to the feed.
     Renormalize(renormalize::Args),
-    /// Erase what is kept of a call or a person.
     Erase(erase::Args),
-    /// Have the running gateway read its configuration again.
     Reload(reload::Args),
-    /// Make a plugin, show whether it is right and what a call costs, or put another version in place.
     Plugin(plugin::Args),
-    /// Make secrets.
     Secret(secret::Args),
 }
 

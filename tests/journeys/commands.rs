@@ -1,6 +1,9 @@
 //! The commands, as a person and as a program use them.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use harness::{Callfeed, Reply, Setup, Subscriber, WHSEC, eventually};
 use serde_json::Value;
@@ -8,7 +11,7 @@ use serde_json::Value;
 #[tokio::test]
 async fn help_for_everything() {
     let mut commands: Vec<Vec<String>> = vec![Vec::new()];
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     while let Some(command) = commands.pop() {
         let help = Callfeed::run(command.iter().map(String::as_str).chain(["--help"]))
             .await
@@ -39,25 +42,39 @@ async fn help_for_everything() {
                 commands.push(command.iter().cloned().chain([name.to_owned()]).collect());
             }
         }
-        seen.insert(command.join(" "));
+        seen.insert(command.join(" "), help);
     }
-    for known in [
-        "serve",
-        "check",
-        "demo",
-        "send",
-        "events list",
-        "events show",
-        "deliveries show",
-        "subscribers",
-        "quarantine list",
-        "plugin test",
-        "plugin inspect",
-        "plugin bench",
-        "plugin lab",
-        "secret new",
+    // A word that is not in the line of the list.
+    for (known, word) in [
+        ("serve", "SIGTERM"),
+        ("check", "socket"),
+        ("demo", "loopback"),
+        ("send", "2xx"),
+        ("events", "runs"),
+        ("events list", "newest"),
+        ("events show", "evt_"),
+        ("deliveries", "admin.listen"),
+        ("deliveries show", "subscriber"),
+        ("deliveries replay", "schedule"),
+        ("subscribers", "admin.listen"),
+        ("quarantine", "lost"),
+        ("quarantine list", "newest"),
+        ("renormalize", "data.corrects"),
+        ("erase", "tombstone"),
+        ("reload", "kill"),
+        ("plugin new", "manifest"),
+        ("plugin build", "Cargo.toml"),
+        ("plugin test", "signed-derived"),
+        ("plugin inspect", "measured"),
+        ("plugin bench", "normalize"),
+        ("plugin lab", "pasted"),
+        ("plugin pack", "route.toml"),
+        ("plugin install", ".previous"),
+        ("plugin rollback", "forward"),
+        ("secret new", "Ed25519"),
     ] {
-        assert!(seen.contains(known), "{known} is in {seen:?}");
+        let help = seen.get(known).unwrap_or_else(|| panic!("{known} is in {seen:?}"));
+        assert!(help.contains(word), "{known} says nothing of {word:?}: {help}");
     }
     let nothing = Callfeed::run([""; 0]).await;
     assert_eq!(nothing.status, Some(2));

@@ -11,8 +11,10 @@ use crate::{
 
 const DEPTH_MAX: u8 = 4;
 
-/// Reads the configuration, its secrets, certificates and plugins, and reports every problem at once with its line and
-/// remedy. Opens no socket and no store.
+/// Check a configuration, with its plugins and secrets, without starting anything.
+///
+/// Certificates are read, too, and every problem is reported at once with its line and remedy. No socket is opened and no
+/// store.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

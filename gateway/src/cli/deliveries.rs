@@ -13,7 +13,9 @@ use crate::{
     store::{Attempt, Delivery, DeliveryState, History, Query},
 };
 
-/// What was delivered to whom. `list` and `show` work while the gateway runs and while it does not; `replay` and
+/// List deliveries, show every attempt of one event, deliver it once more, or go on with a stopped subscriber.
+///
+/// `list` and `show` work while the gateway runs and while it does not; `replay` and
 /// `resume` ask the running gateway, at `admin.listen`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

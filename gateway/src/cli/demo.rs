@@ -35,6 +35,8 @@ use crate::{
     simulate::{self, Sample},
 };
 
+/// Watch the sample webhooks of all five providers turn into one feed.
+///
 /// Starts a gateway on free loopback ports with a temporary store, and an HTTP subscriber; posts every sample webhook of
 /// all five providers, signed as each provider signs, some of them twice; prints the feed as it reaches the subscriber.
 /// Exits 0 only if every event arrived, verified, exactly once.

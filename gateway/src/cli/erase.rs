@@ -2,8 +2,10 @@
 
 use super::{ConfigFile, Failure, Running, say};
 
-/// Erases what the store holds of a call or a person: events, the webhooks they came from, what subscribers answered, and
-/// webhooks that speak of it and became no event, or outlived theirs.
+/// Erase what is kept of a call or a person.
+///
+/// That is events, the webhooks they came from, what subscribers answered, and webhooks that speak of it and became no
+/// event, or outlived theirs.
 ///
 /// Each event leaves a tombstone that keeps its place in the feed and says nothing; it is not delivered any more. What
 /// subscribers have received already is theirs to erase. Asks the running gateway, at `admin.listen`.

@@ -9,7 +9,9 @@ use crate::{
     store::{History, Query},
 };
 
-/// Reads the feed's history. Works while the gateway runs and while it does not.
+/// List or show events of the feed.
+///
+/// Works while the gateway runs and while it does not.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

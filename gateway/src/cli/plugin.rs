@@ -28,48 +28,24 @@ mod new;
 mod pack;
 mod test;
 
+/// Make a plugin, show whether it is right and what a call costs, or put another version in place.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
 }
 
+// Each command says in its file what it is for, and a variant's own words would hide that.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a project that builds and passes as it is.
     New(new::Args),
-    /// Build a project, whatever its language.
-    ///
-    /// The component carries the project's cases, and a gateway runs it with them before it serves it. The secrets in a
-    /// route.toml are in it then: they have to be made up.
     Build(build::Args),
-    /// Run a plugin's cases and every check of the kit: nothing forged, nothing lost, nothing that stops it.
     Test(test::Args),
-    /// Print what a plugin is: contract, provider, events, secrets, options, headers, imports, size and load time.
     Inspect(inspect::Args),
-    /// Measure what a call costs and where the time goes.
     Bench(bench::Args),
-    /// Find out how a captured request is signed, with which secret, and what to configure for it.
     Lab(lab::Args),
-    /// Write cases into a component, for a gateway to run before it serves it.
-    ///
-    /// For one that was built without `callfeed plugin build`, which does so itself. They take the place of those it carries;
-    /// the component is changed in nothing else. The secrets in a route.toml are in it then: they have to be made up.
     Pack(pack::Args),
-    /// Put a new version in place and have the running gateway go over to it.
-    ///
-    /// No webhook is lost or waits: those in hand end with the version they began with, the next ones begin with the new one.
-    ///
-    /// The file has to be what the gateway takes: a component of its contract that comes through the cases it carries.
-    /// Otherwise nothing changes; and when the gateway refuses it, all is put back as it was. The file that was there stays
-    /// beside it, with `.previous` after its name, for `callfeed plugin rollback`.
-    ///
-    /// The gateway reads all of its configuration again, as for `callfeed reload`.
     Install(install::InstallArgs),
-    /// Go back to the version before.
-    ///
-    /// The file before the present one is put in its place, and the running gateway goes over to it, all as `callfeed plugin
-    /// install` does. The two change places: a second rollback goes forward again.
     Rollback(install::RollbackArgs),
 }
 

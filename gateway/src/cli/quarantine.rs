@@ -16,7 +16,9 @@ use crate::{event::RawWebhook, store::History};
 /// Webhooks that are read at once.
 const PAGE: usize = 500;
 
-/// Authentic webhooks that could not become events: nothing of them is lost. `list` and `show` work while the gateway runs
+/// List, show or retry authentic webhooks that could not become events.
+///
+/// Nothing of them is lost. `list` and `show` work while the gateway runs
 /// and while it does not; `retry` asks the running gateway, at `admin.listen`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -2,8 +2,9 @@
 
 use super::{ConfigFile, Failure, Running};
 
-/// Has the running gateway read its configuration again: plugins, routes, subscribers, the certificate and the times of
-/// keeping. A file that is wrong changes nothing. `kill -HUP` does the same without an answer.
+/// Have the running gateway read its configuration again.
+///
+/// Its plugins, routes, subscribers, certificate and times of keeping, that is. A file that is wrong changes nothing. `kill -HUP` does the same without an answer.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

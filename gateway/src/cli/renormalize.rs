@@ -9,7 +9,7 @@ use crate::store::History;
 /// Webhooks that are asked for at once.
 const PAGE: usize = 500;
 
-/// Compares what the installed plugin says of webhooks of the record with what is in the feed, and adds corrections.
+/// Run a corrected plugin over history: show what it says differently, and add corrections to the feed.
 ///
 /// The feed is only added to: an event that says something else now is followed by one with the same subject whose
 /// `data.corrects` is the id of the event it replaces. Asks the running gateway, at `admin.listen`, webhook by webhook: it can

@@ -11,6 +11,7 @@ use super::{Failure, say};
 const SECRET_BYTES: usize = 32;
 const SEED_BYTES: usize = 32;
 
+/// Make secrets.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]

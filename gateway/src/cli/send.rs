@@ -27,8 +27,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Headers of a captured request that speak of its connection. The one that sends it again has others.
 const OF_CONNECTION: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
 
-/// Sends a webhook to a route as its provider would, or a test event to a subscriber as callfeed would, and says what
-/// was answered. Fails unless the answer is 2xx.
+/// Send a signed test webhook to a route, or a test event to a subscriber.
+///
+/// The webhook is as its provider would send it, or one that was captured; the event as callfeed would deliver it. Says what
+/// was answered, and fails unless that is 2xx.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("destination").required(true).args(["route", "subscriber"]))]
 pub(super) struct Args {

@@ -11,7 +11,9 @@ use crate::{
     gateway::{Gateway, Prepared, Proven},
 };
 
-/// Runs until SIGTERM or SIGINT, then finishes what is in hand within `server.grace`. A second signal ends it at once;
+/// Run the gateway.
+///
+/// It runs until SIGTERM or SIGINT, then finishes what is in hand within `server.grace`. A second signal ends it at once;
 /// nothing that was accepted is lost either way. On SIGHUP, and when `callfeed reload` asks, it reads its configuration
 /// again.
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use super::{ConfigFile, Failure, Running, say, table::Table};
 
-/// How each subscriber stands: whether it is up, how far it is, what waits for it. Asks the running gateway, at
+/// Show how each subscriber stands.
+///
+/// Whether it is up, how far it is, what waits for it. Asks the running gateway, at
 /// `admin.listen`; last attempts are those since it was started.
 ///
 /// One that is down is asked by one attempt at a time until one gets through. One that is stopped, as by its answer 410,

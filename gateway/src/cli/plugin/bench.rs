@@ -12,7 +12,9 @@ use crate::{
     },
 };
 
-/// Calls a plugin with its samples, one at a time, and prints what half of the calls and what all but one in a hundred did
+/// Measure what a call costs and where the time goes.
+///
+/// Calls the plugin with its samples, one at a time, and prints what half of the calls and what all but one in a hundred did
 /// not take longer than: the whole call, a fresh instance, the plugin's own `verify` and `normalize` with the way in and
 /// out, the host's cryptography, and the check of the event. Times are processor time.
 #[derive(Debug, clap::Args)]

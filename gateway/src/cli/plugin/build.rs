@@ -13,9 +13,13 @@ use crate::{
     kit::project,
 };
 
-/// Builds a project in Rust (Cargo.toml), JavaScript (package.json) or Python (pyproject.toml) with the tools of its
-/// language, and puts the component into its folder. What is missing on this machine is named, with the command that
-/// installs it.
+/// Build a project, whatever its language.
+///
+/// One in Rust (Cargo.toml), JavaScript (package.json) or Python (pyproject.toml) is built with the tools of its language,
+/// and the component put into its folder. What is missing on this machine is named, with the command that installs it.
+///
+/// The component carries the project's cases, and a gateway runs it with them before it serves it. The secrets in a
+/// route.toml are in it then: they have to be made up.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The project's folder.

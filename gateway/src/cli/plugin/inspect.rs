@@ -16,7 +16,9 @@ use crate::{
 /// Calls for what one takes.
 const CALLS: usize = 200;
 
-/// Prints what a plugin is, without a gateway or a configuration. What a call takes is measured with its cases, where
+/// Print what a plugin is: contract, provider, events, secrets, options, headers, imports, size and load time.
+///
+/// Needs neither a gateway nor a configuration. What a call takes is measured with its cases, where
 /// there are any.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -21,6 +21,15 @@ use crate::{
     plugin::{self, Plugin},
 };
 
+/// Put a new version in place and have the running gateway go over to it.
+///
+/// No webhook is lost or waits: those in hand end with the version they began with, the next ones begin with the new one.
+///
+/// The file has to be what the gateway takes: a component of its contract that comes through the cases it carries.
+/// Otherwise nothing changes; and when the gateway refuses it, all is put back as it was. The file that was there stays
+/// beside it, with `.previous` after its name, for `callfeed plugin rollback`.
+///
+/// The gateway reads all of its configuration again, as for `callfeed reload`.
 #[derive(Debug, clap::Args)]
 pub(super) struct InstallArgs {
     /// The plugin's name in the configuration.
@@ -32,6 +41,10 @@ pub(super) struct InstallArgs {
     common: Common,
 }
 
+/// Go back to the version before.
+///
+/// The file before the present one is put in its place, and the running gateway goes over to it, all as `callfeed plugin
+/// install` does. The two change places: a second rollback goes forward again.
 #[derive(Debug, clap::Args)]
 pub(super) struct RollbackArgs {
     /// The plugin's name in the configuration.

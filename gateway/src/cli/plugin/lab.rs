@@ -24,7 +24,7 @@ const SECRETS_MAX: usize = 200;
 /// A shorter secret is in any text; nobody has one.
 const STRUCK_OUT_BYTES_MIN: usize = 8;
 
-/// Says how a captured request is signed and with which secret, and what to write into the configuration for it.
+/// Find out how a captured request is signed, with which secret, and what to configure for it.
 ///
 /// The request is a file or what is piped or pasted: request line, headers, an empty line, the body. Its built-in plugin is
 /// asked first; else every header, parameter and member that could hold a signature or a token is held against everything

@@ -10,8 +10,9 @@ use crate::{
     kit::project::{self, Language},
 };
 
-/// Writes a whole small project that builds and passes as it is: a manifest, the source with one event mapped, cases, and a
-/// README. The SDK and the contract are in it. Nothing that is there is overwritten.
+/// Write a project that builds and passes as it is.
+///
+/// It is small and whole: a manifest, the source with one event mapped, cases, and a README. The SDK and the contract are in it. Nothing that is there is overwritten.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The provider's name, as routes and paths will have it: lower-case letters, digits and hyphens.

@@ -12,6 +12,10 @@ use crate::{
     plugin,
 };
 
+/// Write cases into a component, for a gateway to run before it serves it.
+///
+/// For one that was built without `callfeed plugin build`, which does so itself. They take the place of those it carries;
+/// the component is changed in nothing else. The secrets in a route.toml are in it then: they have to be made up.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The component.

@@ -17,7 +17,9 @@ use crate::{
     plugin::Plugin,
 };
 
-/// Runs a plugin's cases, and from them works out what else must hold of it: a signed webhook with any byte changed is
+/// Run a plugin's cases and every check of the kit: nothing forged, nothing lost, nothing that stops it.
+///
+/// From the cases it works out what else must hold of the plugin: a signed webhook with any byte changed is
 /// refused, every secret counts, the same webhook becomes the same events, nothing of a body is lost, and thousands of odd
 /// bodies neither stop it nor become what is no event.
 ///
