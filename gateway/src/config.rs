@@ -195,7 +195,7 @@ impl Default for Limits {
         Self {
             plugin_time: Duration::from_millis(50),
             plugin_memory_bytes: 16 << 20,
-            plugin_output_bytes: 4 << 20,
+            plugin_output_bytes: 1 << 20,
             plugin_events_max: 100,
             plugin_host_calls_max: 1000,
             plugins_in_flight: 64,

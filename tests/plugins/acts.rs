@@ -300,7 +300,6 @@ async fn every_act_ends_as_it_should() {
     // On a busy machine a bound other than the one on time has to be the first that is met.
     let patient = Host::new(&Limits {
         plugin_time: Duration::from_secs(2),
-        plugin_output_bytes: 1 << 20,
         ..Limits::default()
     });
     let unhurried = patient.load(guest::rogue()).await.expect("the plugin loads");
