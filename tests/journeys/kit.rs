@@ -261,6 +261,14 @@ async fn a_described_provider_is_tested_like_a_plugin() {
         "{caseless:?}"
     );
     let two = format!("{acme}{}", acme.replace("\"acme\"", "\"other\""));
+    // What `callfeed check` says of the block, and of no other.
+    let doubtful = two.replace("\"x-acme\"", "\"x-acme\", message = \"{header:x-id}\"");
+    let warned = run(&doubtful, &["--provider", "other"]).await.stderr;
+    assert!(
+        warned.contains("provider.toml:8: warning: provider[other].signature.message: has no {body}"),
+        "{warned}"
+    );
+    assert!(!warned.contains("provider[acme]"), "{warned}");
     for (text, more, said) in [
         ("", &[][..], "provider.toml has no [[provider]]"),
         (

@@ -62,7 +62,8 @@ async fn description_conforms(provider: &str) {
     let stand = Stand::new(&limits()).expect("the engine starts");
     let project = format!("plugins/examples/{provider}");
     let file = guest::workspace().join(&project).join("provider.toml");
-    let described = config::load_providers(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    let (described, warnings) = config::load_providers(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(warnings.is_empty(), "{warnings:?}");
     let plugin = stand
         .declare(&described[0])
         .await

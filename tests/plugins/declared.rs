@@ -11,7 +11,10 @@ use callfeed::{
     plugin::{Assurance, Grant, Plugins, Request},
 };
 use harness::guest;
-use ring::hmac;
+use ring::{
+    hmac,
+    signature::{Ed25519KeyPair, KeyPair as _},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -245,6 +248,57 @@ async fn signatures_are_found_wherever_a_provider_puts_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_is_read_as_it_is_written_and_used_as_the_algorithm_says() {
+    const BODY: &str = r#"{"e":"x"}"#;
+    let host = Host::new(&Limits::default());
+    let hmac = |algorithm: hmac::Algorithm| hex(&mac(algorithm, BODY));
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("it is a seed");
+    let signed = BASE64_STANDARD.encode(pair.sign(BODY.as_bytes()));
+    let public = pair.public_key().as_ref();
+    // Its algorithm and the length of what follows, RFC 8410.
+    let spki = [b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", public].concat();
+    let pem = format!(
+        "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
+        BASE64_STANDARD.encode(spki)
+    );
+    let (sha256, key) = (hmac(hmac::HMAC_SHA256), KEY.as_bytes());
+    let tries = [
+        (
+            "hmac-sha1",
+            "utf8",
+            KEY.to_owned(),
+            hmac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
+        ),
+        ("hmac-sha384", "utf8", KEY.to_owned(), hmac(hmac::HMAC_SHA384)),
+        ("hmac-sha512", "utf8", KEY.to_owned(), hmac(hmac::HMAC_SHA512)),
+        ("hmac-sha256", "base64", BASE64_STANDARD.encode(key), sha256.clone()),
+        ("hmac-sha256", "hex", hex(key), sha256.clone()),
+        ("hmac-sha256", "standard-webhooks", WHSEC.to_owned(), sha256),
+        ("ed25519", "base64", BASE64_STANDARD.encode(public), signed.clone()),
+        ("ed25519", "hex", hex(public), signed.clone()),
+        ("ed25519", "pem", pem, signed),
+    ];
+    let blocks = tries.each_ref().map(|(algorithm, encoding, secret, _)| {
+        let scheme = format!(
+            "secret = {{ name = 's', encoding = '{encoding}' }}\nsignature = {{ header = 'x-s', algorithm = '{algorithm}' }}"
+        );
+        proven_by(&scheme, &format!("secrets = {{ s = {} }}", json!(secret)))
+    });
+    for (grant, (algorithm, encoding, _, signature)) in granted(&host, &blocks).await.iter().zip(&tries) {
+        for (body, expected) in [(BODY, "accepted 1"), (r#"{"e":"y"}"#, "signature-mismatch")] {
+            let line = host
+                .judge(grant, webhook(&[("x-s", signature)], &[], body))
+                .await
+                .to_string();
+            assert!(
+                line.contains(expected),
+                "{line}, not {expected}: {algorithm} {encoding}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_found_wherever_a_provider_puts_it() {
     const BODY: &str = r#"{"e":"x","t":["0123456789abcdef"]}"#;
     let host = Host::new(&Limits::default());
@@ -320,7 +374,10 @@ async fn a_token_is_found_wherever_a_provider_puts_it() {
 
 /// Type, id, subject, time and data of what becomes of a body, or the answer's line.
 async fn mapped(host: &Host, grant: &Arc<Grant>, body: Value) -> Value {
-    let request = webhook(&[], &[("t", KEY)], &body.to_string());
+    mapped_from(host, grant, webhook(&[], &[("t", KEY)], &body.to_string())).await
+}
+
+async fn mapped_from(host: &Host, grant: &Arc<Grant>, request: Request) -> Value {
     match host.judge(grant, request).await {
         Answer::Accepted(accepted) => {
             let mut data = cloud_event(&accepted.events[0])["data"].take();
@@ -512,6 +569,7 @@ async fn a_description_is_followed_to_the_letter() {
 
 const IDENTIFIED: &str = r#"
 token = { in = "query:t" }
+content_types = ["application/json", "application/x-www-form-urlencoded"]
 event = "/e"
 types = { sms = "message.received", ended = "call.completed", lead = "lead.created" }
 test = [{ const = true, when = { "/mode" = "test" } }, { const = "true", when = { "/mode" = "demo" } }]
@@ -558,6 +616,17 @@ async fn an_event_is_told_from_others_by_what_it_is_of() {
         assert_eq!(event[4]["attribution"]["first_time_caller"], true);
     }
 
+    // The fields of a form are members like any other.
+    let mut form = webhook(&[], &[("t", KEY)], "e=ended&call=c%3A1&mode=test&from=%2B1&x=&x=2");
+    form.form = form_urlencoded::parse(&form.body).into_owned().collect();
+    let expected = json!(["call.completed", "ended:c:1", "c:1", null, {
+        "provider_event": "ended", "test": true, "time_is_received": true,
+        "call": { "id": "c:1", "direction": "unknown" },
+        "attribution": { "first_time_caller": false },
+        "extra": { "mode": "test", "from": "+1", "x": ["", "2"] },
+    }]);
+    assert_eq!(mapped_from(&host, plain, form).await, expected);
+
     // With an id of its own it is about what it is of, or about the call.
     for (e, a, b, expected) in [
         ("sms", "a:1", "2", "sms:a\\:1:2"),
@@ -566,6 +635,55 @@ async fn an_event_is_told_from_others_by_what_it_is_of() {
     ] {
         let event = mapped(&host, numbered, json!({ "e": e, "a": a, "b": b, "call": "c" })).await;
         assert_eq!([&event[1], &event[2]], [expected, "c"]);
+    }
+}
+
+const SPOKEN: &str = r#"
+token = { in = "query:t" }
+event = "/e"
+types = { "*" = "call.completed" }
+[provider.data]
+call.id = "/id"
+call.transcript = [
+    { pointer = "/names", labels = { "Anna: " = "agent", "Bob: " = "agent", "Carl: " = "customer" } },
+    { pointer = "/roles", labels = { "A: " = "agent", "C: " = "customer" } },
+    { each = "/calls/1/turns", item = { text = "/text", speaker = "/who" } },
+]
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transcript_goes_whole_or_stays() {
+    let host = Host::new(&Limits::default());
+    let route = format!("secrets = {{ token = '{KEY}' }}");
+    let grant = granted(&host, &[(SPOKEN.to_owned(), route)]).await.remove(0);
+    let turn = |speaker: &str, text: &str| json!({ "speaker": speaker, "text": text });
+    let names = "Anna: hello\r\nthere\r\nBob: hi\r\nCarl: yes\n";
+    for (body, transcript, extra) in [
+        // Who of two agents said what stands nowhere else.
+        (
+            json!({ "e": "x", "id": 1, "names": names }),
+            json!([
+                turn("agent", "hello\r\nthere"),
+                turn("agent", "hi"),
+                turn("customer", "yes")
+            ]),
+            json!({ "id": 1, "names": names }),
+        ),
+        (
+            json!({ "e": "x", "id": "1", "roles": "A: hello\r\nC: yes\r\n", "more": 1 }),
+            json!([turn("agent", "hello"), turn("customer", "yes")]),
+            json!({ "more": 1 }),
+        ),
+        // A list below a list is gone through where it stands.
+        (
+            json!({ "e": "x", "id": "1", "calls": [0, { "turns": [{ "text": "hi", "who": "agent", "at": 1 }] }] }),
+            json!([turn("agent", "hi")]),
+            json!({ "calls": [0, { "turns": [{ "at": 1 }] }] }),
+        ),
+    ] {
+        let event = mapped(&host, &grant, body).await;
+        assert_eq!(event[4]["call"]["transcript"], transcript);
+        assert_eq!(event[4]["extra"], extra);
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use clap::Subcommand;
 
-use super::{Failure, display};
+use super::{Failure, display, say_error};
 use crate::{
     config::{self, Limits, Provider},
     kit::{Case, Files, Stand},
@@ -149,7 +149,7 @@ impl Subject {
     }
 
     fn find_description(&self) -> Result<Found, Failure> {
-        let providers = config::load_providers(&self.plugin).map_err(Failure::Config)?;
+        let (providers, warnings) = config::load_providers(&self.plugin).map_err(Failure::Config)?;
         let is_wanted = |provider: &&Provider| self.provider.as_ref().is_none_or(|name| provider.name == *name);
         let mut wanted = providers.iter().filter(is_wanted);
         let (Some(provider), None) = (wanted.next(), wanted.next()) else {
@@ -163,6 +163,10 @@ impl Subject {
             };
             return Err(anyhow!("{} has {found}", self.shown()).into());
         };
+        let of_it = format!("provider[{}]", provider.name);
+        for warning in warnings.iter().filter(|warning| warning.path.starts_with(&of_it)) {
+            say_error(&warning.to_string());
+        }
         Ok(Found {
             name: provider.name.clone(),
             file: self.shown(),

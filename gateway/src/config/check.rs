@@ -78,18 +78,19 @@ pub fn load_admin(path: &Path) -> Result<Admin, Problems> {
     load_part(path, &env, |root, around| root.section("admin", |t| admin(t, around)))
 }
 
-/// Reads every `[[provider]]` alone: for who tries a description out, and needs neither routes nor secrets for it.
+/// Reads every `[[provider]]` alone, with the warnings there are: for who tries a description out, and needs neither routes
+/// nor secrets for it.
 ///
 /// # Errors
 ///
 /// Every problem of the file's syntax and of these blocks, or the one that kept the file from being read.
-pub fn load_providers(path: &Path) -> Result<Vec<Provider>, Problems> {
-    let providers = load_part(path, &|_| None, |root, _| {
+pub fn load_providers(path: &Path) -> Result<(Vec<Provider>, Vec<Problem>), Problems> {
+    let (providers, warnings) = load_part_with_warnings(path, &|_| None, |root, _| {
         let mut names = Names::default();
         root.blocks("provider", |t| provider::read(t, &mut names))
     })?;
     // One that could not be read is a problem.
-    Ok(providers.into_iter().flatten().flatten().collect())
+    Ok((providers.into_iter().flatten().flatten().collect(), warnings))
 }
 
 /// Reads the `[[plugin]]` blocks and `[limits]`: for who puts another file in a plugin's place, or the first one, so that
@@ -119,6 +120,14 @@ fn load_part<T>(
     env: &dyn Fn(&str) -> Option<String>,
     read: impl FnOnce(&mut Table<'_>, &Surroundings<'_>) -> T,
 ) -> Result<T, Problems> {
+    load_part_with_warnings(path, env, read).map(|(part, _)| part)
+}
+
+fn load_part_with_warnings<T>(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    read: impl FnOnce(&mut Table<'_>, &Surroundings<'_>) -> T,
+) -> Result<(T, Vec<Problem>), Problems> {
     let file_name = path.to_string_lossy();
     let text = text_of(path).map_err(|problem| Problems::new(file_name.to_string(), vec![problem]))?;
     let around = Surroundings {
@@ -129,10 +138,11 @@ fn load_part<T>(
     let part = document.read_part(|root| read(root, &around));
     let failed = document.report().has_errors();
     let (problems, _) = document.finish();
+    let problems = Problems::new(file_name.to_string(), problems);
     if failed {
-        Err(Problems::new(file_name.to_string(), problems))
+        Err(problems)
     } else {
-        Ok(part)
+        Ok((part, problems.into_vec()))
     }
 }
 

@@ -214,19 +214,30 @@ fn a_file_that_cannot_be_read_is_one_problem() {
 
 #[test]
 fn a_described_provider_is_warned_of_what_it_does_not_prove() {
-    let text = "[[provider]]\nname = \"p\"\nsignature = { header = \"x-s\", message = \"{header:x-id}\" }\n\
+    let text = "[[provider]]\nname = \"p\"\nsignature = { header = \"x-s\", message = \"{header:x-id}{header:x-n}\" }\n\
         event = \"/e\"\ntypes = {}\n\
         [[route]]\nname = \"r\"\nprovider = \"p\"\nsecrets = { signing = { env = \"SET\" } }\n";
     let checked = parse_text(text).unwrap();
     let warnings: Vec<_> = checked.warnings.iter().map(ToString::to_string).collect();
     let warnings = warnings.join("\n");
-    let expected = "callfeed.toml:3: warning: provider[p].signature.message: has no {body}";
-    assert!(warnings.contains(expected), "{expected} is not in\n{warnings}");
-    let warnings = parse_text(&text.replace("{header:x-id}", "{body}")).unwrap().warnings;
-    assert!(
-        !warnings.iter().any(|warning| warning.path.starts_with("provider")),
-        "{warnings:?}"
-    );
+    for expected in [
+        "callfeed.toml:3: warning: provider[p].signature.message: has no {body}",
+        "callfeed.toml:3: warning: provider[p].signature.message: has two in braces with nothing between them",
+    ] {
+        assert!(warnings.contains(expected), "{expected} is not in\n{warnings}");
+    }
+    for enough in [
+        "\"{body}\"",
+        "\"{header:x-id}.{body}\"",
+        "\"{body}{timestamp}{header:x-id}\", timestamp_header = \"x-t\"",
+    ] {
+        let text = text.replace("\"{header:x-id}{header:x-n}\"", enough);
+        let warnings = parse_text(&text).unwrap().warnings;
+        assert!(
+            !warnings.iter().any(|warning| warning.path.starts_with("provider")),
+            "{warnings:?}"
+        );
+    }
 }
 
 #[test]
@@ -238,7 +249,10 @@ fn described_providers_are_read_without_the_rest() {
         fs::write(&file, text).unwrap();
         load_providers(&file).map_err(|problems| problems.to_string())
     };
-    let names = |text: &str| -> Vec<_> { read(text).unwrap().into_iter().map(|provider| provider.name).collect() };
+    let names = |text: &str| -> Vec<_> {
+        let (providers, _) = read(text).unwrap();
+        providers.into_iter().map(|provider| provider.name).collect()
+    };
     assert_eq!(names(&format!("nothing = 1\n{provider}[[route]]\nname = 7\n")), ["p"]);
     assert_eq!(names(""), [""; 0]);
     for (wrong, expected) in [

@@ -310,7 +310,9 @@ fn items<'d>(list: &'d List<'d>, here: &Scope<'_, 'd>, taken: &mut Taken<'d>) ->
         }
         Items::Labels(labels) => {
             let text = text(raw).filter(|text| !text.is_empty())?;
-            taken.places.push(list.pointer);
+            if are_told_apart(labels) {
+                taken.places.push(list.pointer);
+            }
             Some(turns(&text, labels))
         }
     }
@@ -321,6 +323,14 @@ fn value_of_start(leaf: &Leaf<'_>, here: &Scope<'_, '_>) -> Option<i64> {
         Json::Time(time) => Some(time.ms()),
         _ => None,
     }
+}
+
+/// Whether every speaker stands for one label, so that no name is lost. Of a beginning without one nobody is known.
+fn are_told_apart(labels: &[(Text<'_>, Text<'_>)]) -> bool {
+    let speakers = || labels.iter().map(|(_, speaker)| &**speaker);
+    speakers()
+        .enumerate()
+        .all(|(at, speaker)| speaker != UNKNOWN && !speakers().skip(at + 1).any(|other| other == speaker))
 }
 
 /// Divides a text at the lines that begin with a label. Others go on with what was said before; a beginning without a
@@ -340,7 +350,7 @@ fn turns<'d>(text: &str, labels: &'d [(Text<'d>, Text<'d>)]) -> Vec<Json<'d>> {
         }
     }
     let turn = |(speaker, mut said): (&'d str, String)| {
-        said.truncate(said.trim_end_matches('\n').len());
+        said.truncate(said.trim_end_matches(['\r', '\n']).len());
         Json::Object(vec![
             ("speaker", Json::Text(Cow::Borrowed(speaker))),
             ("text", Json::Text(Cow::Owned(said))),

@@ -69,6 +69,19 @@ pub(super) fn read(t: &mut Table<'_>) -> Option<Mapping<'static>> {
             .iter()
             .filter_map(|(native, becomes)| Some((&**native, kind_of(becomes)?)))
     };
+    for block in SUBJECTS {
+        let is_const = |rule: &Rule<'_>| matches!(rule.source, Source::Const(_));
+        if let Some(Node::Leaf(leaf)) = inner(&members, block).and_then(|inner| get(inner, "id"))
+            && leaf.rules.iter().any(is_const)
+        {
+            let path = format!("{data_path}.{block}.id");
+            report.problem(
+                &path,
+                "would be the same for all",
+                "take it from the webhook, with a pointer",
+            );
+        }
+    }
     if events().next().is_some() && !SUBJECTS.iter().any(|block| has(block, "id")) {
         let message = "does not say what an event is about";
         report.absent(&data_path, message, "add call.id, or the id of another block");
@@ -370,6 +383,14 @@ fn rule(value: Value<'_>, shape: &Shape, scope: &mut Scope) -> Option<Rule<'stat
             closest_first(&mut values);
             Some(values)
         });
+        if constant.is_some() && (conversion.is_some() || values.is_some()) {
+            let message = "has const, of which as and values make nothing else";
+            t.report().problem(
+                t.path(),
+                message,
+                "write as const what it should be, and remove the others",
+            );
+        }
         let source = match (pointer, constant) {
             (Some(pointer), None) => Source::Pointer(pointer?),
             (None, Some(constant)) => Source::Const(constant?),

@@ -188,6 +188,15 @@ fn signature(t: &mut Table<'_>) -> Option<Signature<'static>> {
             "put {body} where the provider has it; if it signs none, treat what comes as hearsay",
         );
     }
+    // A time is checked, and its end is seen.
+    let has_end = |piece: &Piece<'_>| matches!(piece, Piece::Text(_) | Piece::Timestamp);
+    if message.windows(2).any(|two| !two.iter().any(has_end)) {
+        report.warn(
+            &t.path_of("message"),
+            "has two in braces with nothing between them: what ends one could begin the other, under the same signature",
+            "put between them what the provider has there",
+        );
+    }
     let timestamp = match timestamp_header {
         Some(header) => Some(Some(header?)),
         None => in_header.then_some(None),
