@@ -212,7 +212,9 @@ async fn a_hostile_plugin_costs_its_neighbours_nothing() {
         "panic-in-verify",
         "hash-gigabytes",
     ];
-    let gateway = Arc::new(setup(acts.into_iter()).route("magpipe").start().await);
+    // What is spun away costs this many times thirty, and the test its patience.
+    let setup = setup(acts.into_iter()).limits("plugin_time = \"20ms\"");
+    let gateway = Arc::new(setup.route("magpipe").start().await);
     let stop = Arc::new(AtomicBool::new(false));
     let mut hammers = JoinSet::new();
     for act in acts.into_iter().flat_map(|act| [act; 6]) {
