@@ -230,7 +230,7 @@ impl Files {
         for (path, text) in texts {
             let is_known = match path.split('/').collect::<Vec<_>>()[..] {
                 [ROUTE] => true,
-                [name, ROUTE | REQUEST | EXPECTED] => !name.is_empty(),
+                [name, ROUTE | REQUEST | EXPECTED] => !name.is_empty() && !name.contains(char::is_control),
                 _ => false,
             };
             let told = one_line(&path, TOLD_BYTES);
@@ -679,6 +679,7 @@ mod tests {
             ),
             (r#"{"/request.http":""}"#, r#""/request.http" is no file of a case"#),
             (r#"{"a/notes.txt":""}"#, r#""a/notes.txt" is no file of a case"#),
+            (r#"{"\u0000a/request.http":""}"#, "is no file of a case"),
             (
                 r#"{"a/expected.json":"e30="}"#,
                 "acme.wasm#cases/a/request.http: is not there",

@@ -48,7 +48,8 @@ fn check(capture: &Capture, input: &[u8]) {
 
     let is_plain = webhook.target.starts_with('/') && !webhook.target.contains("://");
     let is_line = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    if !is_plain || !is_line(&webhook.target) || !webhook.method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+    let is_method = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase());
+    if !is_plain || !is_line(&webhook.target) || !is_method(&webhook.method) {
         return;
     }
     let mut plain = format!("{} {} HTTP/1.1\n", webhook.method, webhook.target);
