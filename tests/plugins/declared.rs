@@ -674,6 +674,12 @@ async fn a_transcript_goes_whole_or_stays() {
             json!([turn("agent", "hello"), turn("customer", "yes")]),
             json!({ "more": 1 }),
         ),
+        // A number is nothing that was said.
+        (
+            json!({ "e": "x", "id": "1", "roles": 2.5 }),
+            Value::Null,
+            json!({ "roles": 2.5 }),
+        ),
         // A list below a list is gone through where it stands.
         (
             json!({ "e": "x", "id": "1", "calls": [0, { "turns": [{ "text": "hi", "who": "agent", "at": 1 }] }] }),

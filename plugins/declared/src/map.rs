@@ -309,7 +309,7 @@ fn items<'d>(list: &'d List<'d>, here: &Scope<'_, 'd>, taken: &mut Taken<'d>) ->
             Some(made)
         }
         Items::Labels(labels) => {
-            let text = text(raw).filter(|text| !text.is_empty())?;
+            let text = string(raw).filter(|text| !text.is_empty())?;
             if are_told_apart(labels) {
                 taken.places.push(list.pointer);
             }
