@@ -107,9 +107,24 @@ impl Claim {
         })?;
         match Fold::Truncate.run(&connection) {
             // A reader of another process is in no one's way yet, nor is a disk that is full: that is met when writing.
-            Ok(_) => Ok(connection),
+            Ok(folded) if folded.busy => Ok(connection),
+            Ok(_) => self.sync_log().map(|()| connection).map_err(doubt),
             Err(error) if is_full(&error) => Ok(connection),
             Err(error) => Err(doubt(error)),
+        }
+    }
+
+    /// Has the disk know that the log is empty, which SQLite leaves to the next commit. Until then a power cut may bring back
+    /// what was in it: after a failed sync that is less than what was folded, and would undo the rest.
+    fn sync_log(&self) -> rusqlite::Result<()> {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        match fs::File::open(log).and_then(|log| log.sync_all()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+                Err(rusqlite::Error::SqliteFailure(failure, Some(error.to_string())))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -124,6 +139,7 @@ impl Claim {
             let detail = "a reader, or a fold under way, keeps the log from being proved".to_owned();
             return Err(rusqlite::Error::SqliteFailure(failure, Some(detail)));
         }
+        self.sync_log()?;
         Ok(connection)
     }
 
