@@ -523,12 +523,12 @@ fn check_order(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violati
                 later: event.seq,
             });
         }
-        // One that a crash had delivered again may have been taken before it died.
-        let end = match taken.get(id) {
-            Some(taken) => *taken,
-            // It may have died without reaching the subscriber at all.
-            None if dead.contains(&event.seq) => times.last().copied().unwrap_or(0),
-            None => Tick::MAX,
+        let end = taken.get(id).copied().unwrap_or(Tick::MAX);
+        let end = match dead.contains(&event.seq) {
+            // It may have been taken before, and a crash had it delivered again; or after, by an answer that nobody waited
+            // for any more. It may have died without reaching the subscriber at all.
+            true => end.min(times.last().copied().unwrap_or(0)),
+            false => end,
         };
         // It may have been dead before, and put back when the next one had come already.
         let was_dead = times.get(subscriber.attempts as usize - 1);
@@ -901,6 +901,26 @@ mod tests {
             it.arrivals().push(again);
         });
         assert_eq!(taken_before.finally(), []);
+    }
+
+    #[test]
+    fn what_a_killed_gateway_did_not_see_taken_may_be_dead_before() {
+        // The answer was slow, the gateway was killed meanwhile, and the next one had the last attempt.
+        let late = |taken| {
+            dead(&[(1, Some(500)), (2, None)]).with(|it| {
+                it.arrivals()[0].taken = Some(taken);
+                it.arrivals()[2].at = 3;
+            })
+        };
+        assert_eq!(late(9).finally(), []);
+        // Its last attempt came later than the next one.
+        let early = late(9).with(|it| it.arrivals()[1].at = 4);
+        let overtaken = Violation::Overtaken {
+            subscriber: "crm",
+            earlier: 1,
+            later: 2,
+        };
+        assert_eq!(early.finally(), [overtaken]);
     }
 
     #[test]

@@ -313,13 +313,13 @@ impl Round {
     }
 
     async fn play(&mut self) -> Result<()> {
-        let mut senders = JoinSet::new();
+        let mut outside = JoinSet::new();
         for connection in 0..CONNECTIONS {
             let chance = Chance::of(self.seed, &connection.to_le_bytes());
-            senders.spawn(Arc::clone(&self.providers).post(chance));
+            outside.spawn(Arc::clone(&self.providers).post(chance));
         }
-        let mut operator = JoinSet::new();
-        operator.spawn(operate(
+        outside.spawn(operate(
+            Arc::clone(&self.providers),
             Arc::clone(&self.subscribers),
             Arc::clone(&self.addresses),
             Arc::clone(&self.replays),
@@ -332,7 +332,7 @@ impl Round {
                 break;
             }
         }
-        self.settle(&mut senders).await?;
+        self.settle(&mut outside).await?;
         fs::write(self.directory.join("diary.txt"), &*lock(&self.diary))?;
         Ok(())
     }
@@ -573,8 +573,8 @@ impl Round {
         }
     }
 
-    /// Nothing goes wrong any more. The providers finish, everything is delivered or given up, and the model is asked.
-    async fn settle(&mut self, senders: &mut JoinSet<()>) -> Result<()> {
+    /// Nothing goes wrong any more. Who is outside finishes, everything is delivered or given up, and the model is asked.
+    async fn settle(&mut self, outside: &mut JoinSet<()>) -> Result<()> {
         self.tell("all is well from here on");
         self.disk.slow_syncs(Duration::ZERO)?;
         self.set_clock(self.clock_seconds + CLOCK_REST_SECONDS)?;
@@ -586,14 +586,14 @@ impl Round {
         self.providers.stop.store(true, Ordering::Relaxed);
         let mut gateway = self.starter.start(&self.disk)?;
         let Some(addresses) = gateway.listening().await? else {
-            senders.abort_all();
+            outside.abort_all();
             let how = format!("it did not start: {}", self.starter.log_end());
             self.report.violations.push(Violation::Broken { how });
             return Ok(());
         };
         self.addresses.send_replace(Some(addresses));
-        while senders.join_next().await.is_some() {}
-        self.tell("the providers are done");
+        while outside.join_next().await.is_some() {}
+        self.tell("the providers and the operator are done");
         self.wait_until_settled(addresses).await?;
         self.end(gateway, End::Terminate).await?;
 
@@ -654,16 +654,17 @@ impl Round {
     }
 }
 
-/// Someone who has a subscriber that said 410 go on, and now and then has events delivered once more, as long as the round
-/// lasts.
+/// Someone who has a subscriber that said 410 go on, and now and then has events delivered once more, for as long as the
+/// providers begin something.
 async fn operate(
+    providers: Arc<Providers>,
     subscribers: Arc<Vec<Subscriber>>,
     addresses: Arc<watch::Sender<Option<Addresses>>>,
     replays: Arc<AtomicU64>,
     mut chance: Chance,
 ) {
     let client = simulate::client(Duration::from_secs(2)).expect("a client can be made");
-    loop {
+    while !providers.stop.load(Ordering::Relaxed) {
         tokio::time::sleep(LOOK).await;
         let Some(Addresses { admin, .. }) = *addresses.borrow() else {
             continue;

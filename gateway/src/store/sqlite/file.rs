@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -42,6 +42,9 @@ const CHECK_MAX: Duration = Duration::from_secs(10);
 
 /// What the log file may keep of its size once its content is in the database: reusing it is faster than growing it.
 const LOG_KEPT_BYTES: u32 = 64 << 20;
+
+/// What is read and written of the log at once, to prove it.
+const REWRITE_BYTES: u64 = 1 << 20;
 
 /// A file that this process alone writes to, for as long as this value lives.
 #[derive(Debug)]
@@ -90,6 +93,7 @@ impl Claim {
     /// The first connection of a gateway's life: proves the file before anything relies on it.
     pub(super) fn open(&self) -> Result<Connection, Error> {
         let doubt = |error: rusqlite::Error| doubt(&self.path, &error);
+        self.prove_log().map_err(doubt)?;
         let mut connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(doubt)?;
         let version = version(&connection, &self.path)?;
         if version.is_some() {
@@ -107,40 +111,39 @@ impl Claim {
         })?;
         match Fold::Truncate.run(&connection) {
             // A reader of another process is in no one's way yet, nor is a disk that is full: that is met when writing.
-            Ok(folded) if folded.busy => Ok(connection),
-            Ok(_) => self.sync_log().map(|()| connection).map_err(doubt),
+            Ok(_) => Ok(connection),
             Err(error) if is_full(&error) => Ok(connection),
             Err(error) => Err(doubt(error)),
         }
     }
 
-    /// Has the disk know that the log is empty, which SQLite leaves to the next commit. Until then a power cut may bring back
-    /// what was in it: after a failed sync that is less than what was folded, and would undo the rest.
-    fn sync_log(&self) -> rusqlite::Result<()> {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        match fs::File::open(log).and_then(|log| log.sync_all()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
-                Err(rusqlite::Error::SqliteFailure(failure, Some(error.to_string())))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// A fresh connection after a commit failed: nothing that was cached is trusted.
     pub(super) fn reopen(&self) -> rusqlite::Result<Connection> {
-        let connection = writer(&self.path)?;
-        // Rewrites what the log holds into the database and syncs it there: after a failed sync the log's own pages
-        // may look written to the system when they are not. Someone in the way is no error to SQLite, only a word in
-        // its answer, and would leave the log as doubtful as it was.
-        if Fold::Truncate.run(&connection)?.busy {
-            let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-            let detail = "a reader, or a fold under way, keeps the log from being proved".to_owned();
-            return Err(rusqlite::Error::SqliteFailure(failure, Some(detail)));
-        }
-        self.sync_log()?;
-        Ok(connection)
+        self.prove_log()?;
+        writer(&self.path)
+    }
+
+    /// Has the disk hold the log as it can be read, by writing it over itself. After a failed sync the system may show what
+    /// the disk never got, and counts it as written, so that another sync does nothing; it would be delivered and then be
+    /// gone in a power cut, which also brings back a log that was emptied since. Who reads sees the same bytes all along.
+    fn prove_log(&self) -> rusqlite::Result<()> {
+        let failed = |code: i32, error: &io::Error| {
+            let detail = format!("the log cannot be brought to the disk: {error}");
+            rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(detail))
+        };
+        let unwritten = |error: io::Error| match error.kind() {
+            io::ErrorKind::StorageFull => failed(rusqlite::ffi::SQLITE_FULL, &error),
+            _ => failed(rusqlite::ffi::SQLITE_IOERR_WRITE, &error),
+        };
+        let mut path = self.path.clone().into_os_string();
+        path.push("-wal");
+        let mut log = match fs::OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(unwritten)?,
+        };
+        rewrite(&mut log).map_err(unwritten)?;
+        log.sync_all()
+            .map_err(|error| failed(rusqlite::ffi::SQLITE_IOERR_FSYNC, &error))
     }
 
     /// A database that something else emptied looks like one that was never made.
@@ -154,6 +157,21 @@ impl Claim {
             self.lock.sync_all()?;
         }
         Ok(())
+    }
+}
+
+/// Writes every byte of a file over itself.
+fn rewrite(file: &mut fs::File) -> io::Result<()> {
+    let mut piece = Vec::new();
+    loop {
+        let at = file.stream_position()?;
+        piece.clear();
+        file.take(REWRITE_BYTES).read_to_end(&mut piece)?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&piece)?;
     }
 }
 

@@ -191,11 +191,6 @@ impl Log {
         state.not_before = state.pages + RETRY_PAGES;
     }
 
-    /// After the file was opened anew, with everything in the database and the log cut.
-    pub(super) fn ended(&self) {
-        self.state().end();
-    }
-
     /// What to do now; when nothing is being written, also with what is not worth a fold otherwise.
     pub(super) fn due(&self, quiet: bool) -> Due {
         let state = self.state();

@@ -392,7 +392,6 @@ impl Writer {
             unavailable(error)
         })?;
         let durable = Draft::load(&connection).map_err(unavailable)?;
-        self.log.ended();
         self.log.watch(&mut connection).map_err(unavailable)?;
         self.connection = Some(connection);
         if durable.head != self.durable.head {
