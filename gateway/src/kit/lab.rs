@@ -1,7 +1,7 @@
 //! The lab: a captured request and a few secrets, and the question which of them proves it, and how.
 //!
 //! Everything in the request that has the shape of a signature or a token (`place`) is held against everything that
-//! providers sign (`message`) under every reading of every secret (`scheme`), and the built-in plugins are asked as a
+//! providers sign (`message`) under every reading of every secret (`search`), and the built-in plugins are asked as a
 //! gateway asks them (`provider`). What fits is written as configuration (`block`), and a scheme's block is believed only
 //! after the gateway's own reader and host have accepted the very request with it.
 //!
@@ -27,6 +27,7 @@ mod message;
 mod place;
 mod provider;
 mod scheme;
+mod search;
 
 pub use block::Block;
 pub use capture::{Capture, Paste, Unreadable};
@@ -158,7 +159,7 @@ impl Lab {
     async fn read(&self, capture: &Capture, paste: Paste, candidates: &[Candidate]) -> Findings {
         let texts = place::texts(&capture.webhook);
         let (mut hashing, mut asking) = (Budget(WORK_BYTES_MAX), Budget(WORK_BYTES_MAX));
-        let search = scheme::search(capture, &texts, candidates, &mut hashing);
+        let search = search::search(capture, &texts, candidates, &mut hashing);
         let signed_at = match &search.found {
             Some(Scheme {
                 proof: Proof::Signature(signature),
@@ -204,7 +205,7 @@ fn suspects(presented: &[Presented], texts: &[place::Text]) -> Vec<Suspect> {
             shape: shape(presented),
         })
         .collect();
-    suspects.extend(texts.iter().filter(|text| scheme::is_jws(text)).map(|text| Suspect {
+    suspects.extend(texts.iter().filter(|text| search::is_jws(text)).map(|text| Suspect {
         place: text.place.clone(),
         shape: "a JSON Web Signature".to_owned(),
     }));
