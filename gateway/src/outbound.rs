@@ -29,6 +29,7 @@ pub mod address;
 mod breaker;
 pub mod deliver;
 pub mod dispatch;
+mod filter;
 mod follow;
 mod metrics;
 mod operate;

@@ -23,7 +23,8 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     deliver::{Attempted, Courier, Outcome, Reason},
-    dispatch::{self, Core, Due},
+    dispatch::{Core, Due},
+    filter::passes,
     metrics::Meters,
     privacy::Censor,
     schedule::NextStep,
@@ -135,7 +136,7 @@ impl Follower {
             Some(event) => event,
             None => match self.store.fetch(&[due.seq]).await.map(|mut events| events.pop()) {
                 // It waited since before the subscriber's block was changed.
-                Ok(Some(event)) if !dispatch::passes(&self.subscriber.filter, &event) => return Happened::Unwanted,
+                Ok(Some(event)) if !passes(&self.subscriber.filter, &event) => return Happened::Unwanted,
                 Ok(Some(event)) => event,
                 Ok(None) => return Happened::Lost,
                 Err(error) => return Happened::Unread(error),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Outbound, dispatch, follow::Follower};
+use super::{Outbound, filter::passes, follow::Follower};
 use crate::{
     event::{ERASED, EventId},
     store::{self, Query},
@@ -64,7 +64,7 @@ impl Outbound {
         if event.kind == ERASED {
             return Err(Refused::Erased(id));
         }
-        if !dispatch::passes(&follower.subscriber.filter, &event) {
+        if !passes(&follower.subscriber.filter, &event) {
             return Err(Refused::NotWanted {
                 subscriber: subscriber.to_owned(),
                 event: id,
@@ -93,7 +93,7 @@ impl Outbound {
         let wanted = found
             .events
             .iter()
-            .filter(|event| dispatch::passes(&follower.subscriber.filter, event));
+            .filter(|event| passes(&follower.subscriber.filter, event));
         let wanted: Vec<_> = wanted.map(|event| event.seq).collect();
         let count = wanted.len();
         if count > 0 {
