@@ -20,6 +20,7 @@ use std::{
 
 use callfeed_description::Description;
 
+pub(crate) use self::check::{SEPARATORS, STANDARD_WEBHOOKS};
 pub use self::{
     check::{load, load_admin, load_plugins, load_providers, load_store, parse},
     problem::{Checked, Problem, Problems, Readable, Refused, Severity},

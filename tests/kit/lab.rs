@@ -336,6 +336,7 @@ async fn usual_schemes_become_blocks() {
         BASE64_STANDARD.encode(tag.as_ref())
     };
     let standard = sign(&format!("msg_1.{TIME}.{BODY}"));
+    let dated = sign(&format!("{TIME}.{BODY}"));
     let plain = sign(BODY);
     let basic = BASE64_STANDARD.encode("user:another-secret-0001");
     let claims = BASE64_URL_SAFE_NO_PAD.encode(r#"{"iss":"acme"}"#);
@@ -355,9 +356,39 @@ async fn usual_schemes_become_blocks() {
             "/",
             format!("svix-id: msg_1\nsvix-timestamp: {TIME}\nsvix-signature: v1,{standard}"),
             &*whsec,
-            "name = \"svix\"\nsecret = { encoding = \"standard-webhooks\" }\nsignature = { header = \"svix-signature\", pattern = \
-             \"v1,{signature}\", message = \"{header:svix-id}.{timestamp}.{body}\", encoding = \"base64\", \
-             timestamp_header = \"svix-timestamp\" }\n",
+            "name = \"svix\"\nsignature = \"svix\"\n",
+        ),
+        // What stands beside the signature is another one, or a time that nobody signed: the next webhook has another.
+        (
+            "/",
+            format!("x-acme-hmac: v1={plain},v1={standard}"),
+            &*key,
+            "signature = { header = \"x-acme-hmac\", pattern = \"v1={signature}\", separator = \",\", encoding = \"base64\" }\n",
+        ),
+        (
+            "/",
+            format!("x-acme-hmac: {standard} {plain}"),
+            &*key,
+            "signature = { header = \"x-acme-hmac\", separator = \" \", encoding = \"base64\" }\n",
+        ),
+        (
+            "/",
+            format!("x-acme-hmac: t={TIME};s={plain}"),
+            &*key,
+            "signature = { header = \"x-acme-hmac\", pattern = \"s={signature}\", separator = \";\", encoding = \"base64\" }\n",
+        ),
+        (
+            "/",
+            format!("x-acme-hmac: t={TIME} v1,{dated}"),
+            &*key,
+            "signature = { header = \"x-acme-hmac\", pattern = \"t={timestamp} v1,{signature}\", separator = \" \", message = \
+             \"{timestamp}.{body}\", encoding = \"base64\" }\n",
+        ),
+        (
+            "/",
+            format!("x-acme-hmac: v1,{plain}"),
+            &*key,
+            "signature = { header = \"x-acme-hmac\", pattern = \"v1,{signature}\", encoding = \"base64\" }\n",
         ),
         (
             "/",

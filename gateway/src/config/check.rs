@@ -19,6 +19,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+pub(crate) use self::provider::{SEPARATORS, STANDARD_WEBHOOKS};
 use super::{
     Admin, Checked, Config, Limits, Location, Plugin, Problem, Problems, Provider, Readable, Refused, Route, Server,
     Store, Subscriber, Tls, days,

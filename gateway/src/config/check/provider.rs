@@ -3,6 +3,7 @@
 mod data;
 mod scheme;
 
+pub(crate) use self::scheme::{SEPARATORS, STANDARD_WEBHOOKS};
 use super::{KIB, MIB, Names};
 use crate::config::{
     Provider, ProviderSecret,

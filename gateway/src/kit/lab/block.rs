@@ -12,7 +12,7 @@ use super::{
     scheme::{Algorithm, Proof, Scheme, Signature},
 };
 use crate::{
-    config::{self, Secret},
+    config::{self, STANDARD_WEBHOOKS, Secret},
     plugin::{self, KeyEncoding},
 };
 
@@ -266,8 +266,8 @@ fn signature_heads(scheme: &Scheme, signature: &Signature) -> Vec<String> {
     if !message.is_declarable() || encoding == Encoding::Base64Url {
         return Vec::new();
     }
-    if is_standard_webhooks(scheme, signature, header) {
-        return vec!["signature = \"standard-webhooks\"\n".to_owned()];
+    if let Some(name) = standard_name(scheme, signature, header) {
+        return vec![format!("signature = {}\n", quoted(name))];
     }
     let is_public = signature.algorithm == Algorithm::Ed25519;
     let secret = match (scheme.encoding, is_public) {
@@ -276,9 +276,10 @@ fn signature_heads(scheme: &Scheme, signature: &Signature) -> Vec<String> {
     };
     let heads = signature.patterns().into_iter().map(|pattern| {
         let mut keys = vec![("header", header.clone())];
-        if pattern != "{signature}" {
-            keys.push(("pattern", pattern));
+        if pattern.text != "{signature}" {
+            keys.push(("pattern", pattern.text));
         }
+        keys.extend(pattern.separator.map(|letter| ("separator", letter.to_string())));
         if message.template() != "{body}" {
             keys.push(("message", message.template()));
         }
@@ -305,13 +306,17 @@ fn signature_heads(scheme: &Scheme, signature: &Signature) -> Vec<String> {
     heads.collect()
 }
 
-/// <https://www.standardwebhooks.com>, under its own names.
-fn is_standard_webhooks(scheme: &Scheme, signature: &Signature, header: &str) -> bool {
-    let moment = signature.message.moment.as_ref();
-    header == "webhook-signature"
-        && scheme.encoding == KeyEncoding::StandardWebhooks
-        && signature.message.template() == "{header:webhook-id}.{timestamp}.{body}"
-        && moment.is_some_and(|moment| moment.place == Place::Header("webhook-timestamp".to_owned()))
+/// The scheme's name, where the configuration has one for it.
+fn standard_name(scheme: &Scheme, signature: &Signature, header: &str) -> Option<&'static str> {
+    let (name, prefix) = STANDARD_WEBHOOKS
+        .into_iter()
+        .find(|(_, prefix)| header.strip_prefix(prefix) == Some("signature"))?;
+    let message = &signature.message;
+    let moment = message.moment.as_ref()?;
+    let is_standard = scheme.encoding == KeyEncoding::StandardWebhooks
+        && message.template() == format!("{{header:{prefix}id}}.{{timestamp}}.{{body}}")
+        && moment.place == Place::Header(format!("{prefix}timestamp"));
+    is_standard.then_some(name)
 }
 
 /// A provider's block and its route's; `None` when no block is of such requests.

@@ -201,6 +201,11 @@ pub(super) fn words(value: &str) -> Vec<Range<usize>> {
     words
 }
 
+/// Whether a word is of one request, by its shape: a signature or a time.
+pub(super) fn varies(word: &str) -> bool {
+    decoded(word).is_some() || moment(word).is_some()
+}
+
 fn decoded(word: &str) -> Option<(Encoding, Vec<u8>)> {
     const ANY_PADDING: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);

@@ -6,7 +6,10 @@ use super::{
     message::Message,
     place::{self, Place, Presented},
 };
-use crate::plugin::{Hash, KeyEncoding, PublicKey};
+use crate::{
+    config::SEPARATORS,
+    plugin::{Hash, KeyEncoding, PublicKey},
+};
 
 /// How a request is proven to be the provider's.
 #[derive(Debug, Clone)]
@@ -58,19 +61,32 @@ impl Signature {
         )
     }
 
-    /// How the value may be put together, as patterns of the configuration: its items between separators, without those that
-    /// are neither signature nor time, or the whole.
-    pub fn patterns(&self) -> Vec<String> {
+    /// How the value may be put together: its items between separators, without those that are neither signature nor time,
+    /// or the whole.
+    pub(super) fn patterns(&self) -> Vec<Pattern> {
         let whole = self.shown();
-        let separators = [',', ';', ' ']
-            .into_iter()
-            .filter(|separator| whole.contains(*separator));
-        let items = separators.map(|separator| {
-            let items = whole.split(separator).map(str::trim).filter(|item| item.contains('{'));
-            items.collect::<Vec<_>>().join(&separator.to_string())
+        let mut patterns = Vec::new();
+        for letter in SEPARATORS.into_iter().filter(|letter| whole.contains(*letter)) {
+            let items = whole.split(letter).map(str::trim);
+            let (held, others): (Vec<_>, Vec<_>) = items.partition(|item| item.contains('{'));
+            let shows_separator = held.len() > 1;
+            let is_item = match held[..] {
+                // Before a signature without a name stands what kind it is, unless that is of this request alone.
+                ["{signature}"] => others.into_iter().any(place::varies),
+                [item] => !item.starts_with('{'),
+                _ => true,
+            };
+            let pattern = |separator| Pattern {
+                text: held.join(&letter.to_string()),
+                separator,
+            };
+            patterns.extend((is_item && shows_separator).then(|| pattern(None)));
+            patterns.extend(is_item.then(|| pattern(Some(letter))));
+        }
+        patterns.push(Pattern {
+            text: whole,
+            separator: None,
         });
-        let mut patterns: Vec<_> = items.chain([whole.clone()]).collect();
-        patterns.dedup();
         patterns
     }
 
@@ -81,6 +97,14 @@ impl Signature {
         let moment = self.message.moment.as_ref();
         moment.is_some_and(|moment| moment.place == *place || in_words(&moment.text))
     }
+}
+
+/// What a header's value is made of, in the words of the configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pattern {
+    pub text: String,
+    /// Where the text does not show it.
+    pub separator: Option<char>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +173,8 @@ mod tests {
 
     /// The one that is presented as this.
     fn signature(value: &str) -> Signature {
-        let text = format!("POST /hooks/acme HTTP/1.1\nhost: h.example\nx-signature: {value}\n\n{{}}");
+        let text =
+            format!("POST /hooks/acme HTTP/1.1\nhost: h.example\nx-signature: {value}\nx-time: 1780315197\n\n{{}}");
         let capture = Capture::read(text.as_bytes(), None).unwrap();
         let candidate = Candidate {
             label: "a secret".to_owned(),
@@ -168,15 +193,33 @@ mod tests {
     #[test]
     fn a_pattern_has_what_matters() {
         for (value, pattern) in [
-            (format!("t=1780315197,v0={HMAC}"), "t={timestamp},v0={signature}"),
-            (format!("t=1780315197, v0={HMAC}"), "t={timestamp},v0={signature}"),
-            (format!("v=1;sig={HMAC};t=1780315197"), "sig={signature};t={timestamp}"),
-            (format!("hmac;1;1780315197;{HMAC}"), "{timestamp};{signature}"),
-            (format!("t=1780315197 v1:{HMAC} v1:0"), "t={timestamp} v1:{signature}"),
+            (
+                format!("t=1780315197,v0={HMAC}"),
+                ("t={timestamp},v0={signature}", None),
+            ),
+            (
+                format!("t=1780315197, v0={HMAC}"),
+                ("t={timestamp},v0={signature}", None),
+            ),
+            (
+                format!("v=1;sig={HMAC};t=1780315197"),
+                ("sig={signature};t={timestamp}", None),
+            ),
+            (format!("hmac;1;1780315197;{HMAC}"), ("{timestamp};{signature}", None)),
+            (
+                format!("t=1780315197 v1:{HMAC} v1:0"),
+                ("t={timestamp} v1:{signature}", None),
+            ),
+            (format!("v1={HMAC}, v1=0"), ("v1={signature}", Some(','))),
+            (format!("0;{HMAC}"), ("0;{signature}", None)),
+            (format!("{};{HMAC}", HMAC.replace('f', "0")), ("{signature}", Some(';'))),
+            (format!("v1,{HMAC}"), ("v1,{signature}", None)),
+            (format!("v1,{HMAC} v1,0"), ("v1,{signature}", Some(' '))),
         ] {
             let fitting = signature(&value);
-            assert_eq!(fitting.patterns()[0], pattern);
-            assert_eq!(fitting.patterns().last(), Some(&fitting.shown()));
+            let patterns = fitting.patterns();
+            assert_eq!((&*patterns[0].text, patterns[0].separator), pattern, "{value}");
+            assert_eq!(patterns.last().map(|last| &last.text), Some(&fitting.shown()));
         }
     }
 }

@@ -377,7 +377,7 @@ mod tests {
                 };
                 let said = fitting.message.template().replace("{path and query}", "{path}");
                 assert_eq!((found.candidate, &*said, fitting.algorithm), (1, template, hash.into()));
-                assert_eq!(fitting.patterns(), ["v1={signature}"]);
+                assert_eq!(fitting.shown(), "v1={signature}");
             }
             let body = BODY.replace('x', "y");
             let head = format!("x-signature: {}", hex(&signed(Hash::Sha256, KEY.as_bytes(), BODY)));

@@ -16,10 +16,10 @@ use crate::config::{
 const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// What may stand between the items of a header.
-const SEPARATORS: [char; 3] = [',', ';', ' '];
+pub(crate) const SEPARATORS: [char; 3] = [',', ';', ' '];
 
 /// <https://www.standardwebhooks.com>, and what it was before it was a standard: what their headers begin with.
-const STANDARD_WEBHOOKS: [(&str, &str); 2] = [("standard-webhooks", "webhook-"), ("svix", "svix-")];
+pub(crate) const STANDARD_WEBHOOKS: [(&str, &str); 2] = [("standard-webhooks", "webhook-"), ("svix", "svix-")];
 
 /// The scheme, its secret still without a name, and how that is written unless said.
 pub(super) fn read(t: &mut Table<'_>) -> Option<(Scheme<'static>, &'static str)> {
