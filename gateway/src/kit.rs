@@ -21,6 +21,7 @@ mod answer;
 pub mod bench;
 pub mod case;
 mod conformance;
+mod files;
 pub mod inspect;
 pub mod lab;
 mod leaves;
@@ -29,8 +30,9 @@ pub mod project;
 mod rehearsal;
 
 pub use answer::Answer;
-pub use case::{Case, Error, Files, RECEIVED_AT, bless};
+pub use case::{Case, RECEIVED_AT, bless};
 pub use conformance::{Check, Failure, Finding, Options, Outcome, Progress, Report, examine};
+pub use files::{Error, Files};
 pub use rehearsal::{Rehearsed, Unfit, rehearse};
 
 /// The host of a gateway without the gateway: plugins, and the schema behind them.

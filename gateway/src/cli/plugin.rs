@@ -198,7 +198,7 @@ impl Found {
             return Ok(Case::read_all(directory, provider)?);
         }
         match self.carried()? {
-            Some(files) => Ok(files.cases(provider)?),
+            Some(files) => Ok(Case::all_in(&files, provider)?),
             None => Err(anyhow!(
                 "{} has no cases here: name their folder with --cases; in it, one folder a case with request.http and \
                  expected.json, and route.toml with the secrets they are signed with",

@@ -1,117 +1,36 @@
-//! Cases in files: a webhook as the provider sends it, and what should become of it.
+//! Cases: a webhook as the provider sends it, the route it comes on, and what should become of it.
 //!
-//! ```text
-//! cases/route.toml                    the route all cases run on
-//! cases/<name>/request.http           a webhook
-//! cases/<name>/expected.json          what becomes of it
-//! cases/<name>/route.toml             settings of this case that differ
-//! ```
-//!
-//! # `request.http`
-//!
-//! A request line, header lines and an empty line (ending in LF or CRLF), and the body: every byte to the end of the file.
-//! What follows the route's path in the target is handed to the plugin as `path`. The signature is a real one, made by the
-//! provider or with the route's secret by the provider's recipe: the checks change it and everything under it.
-//!
-//! # `route.toml`
-//!
-//! | key | means | unless set |
-//! |---|---|---|
-//! | `secrets` | a list of values for each secret, as an operator would enter them | none |
-//! | `options` | the route's options | `{}` |
-//! | `allow_unsigned`, `allow_hmac` | as in the gateway's configuration | `false` |
-//! | `public_url` | scheme and host that the provider was told | `https://hooks.example.com` |
-//! | `path` | the route's path | `/hooks/<provider>` |
-//! | `received_at` | when the webhook came in, RFC 3339 | `2026-06-01T12:00:00Z` |
-//! | `not_signed` | what the provider's signature does not cover, of what is declared or sent: `body`, `url`, names of headers | nothing |
-//!
-//! A case's own file replaces the keys it has.
-//!
-//! # `expected.json`
-//!
-//! One of
-//!
-//! - `{"verdict":"accepted","form":…,"events":[{"kind","id","subject","occurred_at","test","data"}]}`, with
-//!   `"ack":{"status","content_type","body"}` where the plugin writes the answer
-//! - `{"verdict":"ignored","form":…,"reason":…}`
-//! - `{"verdict":"respond","status":…,"content_type":…,"body":…}`: a handshake
-//! - `{"verdict":"rejected","kind":…,"code":…}`: not shown to be authentic. The code is the plugin's, or `not-proven` where
-//!   the plugin called it authentic and the host saw no check that is strong enough
-//! - `{"verdict":"quarantined","kind":…,"code":…}`: authentic, and refused by the plugin
-//!
-//! `callfeed plugin test --bless` writes it. The cases of a plugin serve a `[[provider]]` as well that describes the same
-//! provider: form, reason and code, which a description does not choose, are not compared then, and cases with options, which
-//! it has none of, are left out.
-//!
-//! # In a component
-//!
-//! A component carries its cases in a custom section of its own, not of a module in it, with the name `callfeed:cases`: a
-//! JSON object whose members are the files above by their paths below `cases`, and the bytes of each in base64.
-//!
-//! ```json
-//! {"call-ended/expected.json":"ewog…","call-ended/request.http":"UE9T…","route.toml":"c2Vj…"}
-//! ```
-//!
-//! It is at most 1 MiB, and 256 cases. `callfeed plugin build` writes it, `callfeed plugin pack` writes it into a component
-//! that was built otherwise; both leave out cases without an `expected.json`. A gateway runs them before it serves the
-//! plugin, and compares then what `expected.json` mentions: `schemas/plugin/CHANGELOG.md` has the rule.
-//!
-//! # Names
-//!
-//! A name that begins with `oddity-` is that of a webhook out of the ordinary; the others are one sample of each event.
+//! A case is the files `<name>/request.http`, `<name>/expected.json` and, over the `route.toml` of all, `<name>/route.toml`.
+//! `plugins/README.md` has what stands in each and what of it is compared; `schemas/plugin/CHANGELOG.md`, how that may change.
+//! The signature in a `request.http` is a real one: the checks change it and everything under it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
-    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use hyper::header::HeaderName;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Answer, Stand, answer::compared};
+use super::{
+    Answer, Error, Files, Stand,
+    answer::compared,
+    files::{EXPECTED, REQUEST, ROUTE},
+};
 use crate::{
     config::{self, Secret},
     event::RawWebhook,
     inbound,
     plugin::{Grant, Plugin, Request},
-    telemetry::one_line,
 };
 
 /// When a case was received that does not say so: 2026-06-01T12:00:00Z.
 pub const RECEIVED_AT: Timestamp = Timestamp::constant(1_780_315_200, 0);
-
-/// What a component may carry: they are run before it serves, and a reload waits for them.
-pub(super) const EMBEDDED_CASES_MAX: usize = 256;
-/// Bytes that are told of what a component carries and is no case.
-const TOLD_BYTES: usize = 200;
-
-const ROUTE: &str = "route.toml";
-const REQUEST: &str = "request.http";
-const EXPECTED: &str = "expected.json";
-
-/// Why cases cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {what}", path.display())]
-pub struct Error {
-    path: PathBuf,
-    what: String,
-}
-
-impl Error {
-    fn new(path: &Path, what: impl ToString) -> Self {
-        Self {
-            path: path.to_owned(),
-            what: what.to_string(),
-        }
-    }
-}
 
 /// A webhook, its route, and what should become of it.
 #[derive(Debug, Clone)]
@@ -127,6 +46,7 @@ pub struct Case {
     pub expected: Option<Value>,
 }
 
+/// A `route.toml`: that of all cases, or the keys in which one of them differs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RouteFile {
@@ -153,167 +73,11 @@ const ROUTE_KEYS: [&str; 8] = [
 ];
 
 impl RouteFile {
-    fn or(self, common: &Self) -> Self {
-        Self {
-            secrets: self.secrets.or_else(|| common.secrets.clone()),
-            options: self.options.or_else(|| common.options.clone()),
-            allow_unsigned: self.allow_unsigned.or(common.allow_unsigned),
-            allow_hmac: self.allow_hmac.or(common.allow_hmac),
-            public_url: self.public_url.or_else(|| common.public_url.clone()),
-            path: self.path.or_else(|| common.path.clone()),
-            received_at: self.received_at.or_else(|| common.received_at.clone()),
-            not_signed: self.not_signed.or_else(|| common.not_signed.clone()),
-        }
-    }
-}
-
-/// The files of cases, from a directory or out of a component.
-#[derive(Debug, Clone)]
-pub struct Files {
-    /// The directory, or what stands for it.
-    origin: PathBuf,
-    /// By their paths below it.
-    contents: BTreeMap<String, Vec<u8>>,
-}
-
-impl Files {
-    /// # Errors
-    ///
-    /// The first file that cannot be read, and a folder without a webhook.
-    pub fn read(directory: &Path) -> Result<Self, Error> {
-        let mut files = Self {
-            origin: directory.to_owned(),
-            contents: BTreeMap::new(),
+    fn read(files: &Files, path: &str) -> Result<Self, Error> {
+        let Some(content) = files.content(path) else {
+            return Ok(Self::default());
         };
-        files.take(ROUTE.to_owned(), &directory.join(ROUTE))?;
-        let entries = fs::read_dir(directory).map_err(|error| Error::new(directory, error))?;
-        for entry in entries {
-            let path = entry.map_err(|error| Error::new(directory, error))?.path();
-            if !path.is_dir() {
-                continue;
-            }
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            for file in [ROUTE, REQUEST, EXPECTED] {
-                let is_there = files.take(format!("{name}/{file}"), &path.join(file))?;
-                if !is_there && file == REQUEST {
-                    return Err(Error::new(&path.join(file), "is not there, and a case has one"));
-                }
-            }
-        }
-        Ok(files)
-    }
-
-    fn take(&mut self, key: String, path: &Path) -> Result<bool, Error> {
-        match fs::read(path) {
-            Ok(content) => Ok(self.contents.insert(key, content).is_none()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::new(path, error)),
-        }
-    }
-
-    /// Reads the section of a component in this file.
-    ///
-    /// # Errors
-    ///
-    /// What in it is no file of a case, and more cases than a component may carry.
-    pub fn embedded(section: &[u8], file: &Path) -> Result<Self, Error> {
-        let mut origin = file.as_os_str().to_owned();
-        origin.push("#cases");
-        let origin = PathBuf::from(origin);
-        let texts: BTreeMap<String, String> = serde_json::from_slice(section).map_err(|error| {
-            // Not in the parser's words, which show the value.
-            let (line, column) = (error.line(), error.column());
-            let what = format!("is no JSON object of paths and base64: line {line}, column {column}");
-            Error::new(&origin, what)
-        })?;
-        let mut contents = BTreeMap::new();
-        for (path, text) in texts {
-            let is_known = match path.split('/').collect::<Vec<_>>()[..] {
-                [ROUTE] => true,
-                [name, ROUTE | REQUEST | EXPECTED] => !name.is_empty() && !name.contains(char::is_control),
-                _ => false,
-            };
-            let told = one_line(&path, TOLD_BYTES);
-            if !is_known {
-                return Err(Error::new(&origin, format!("{told:?} is no file of a case")));
-            }
-            let content = BASE64_STANDARD
-                .decode(text)
-                .map_err(|_| Error::new(&origin.join(&told), "is not base64"))?;
-            contents.insert(path, content);
-        }
-        let files = Self { origin, contents };
-        match files.names().len() {
-            count if count > EMBEDDED_CASES_MAX => Err(Error::new(&files.origin, too_many(count))),
-            _ => Ok(files),
-        }
-    }
-
-    /// What a component carries of them: those that say what should become of them. Beside it the names of the others.
-    ///
-    /// # Errors
-    ///
-    /// More cases than a component may carry.
-    pub fn to_embed(&self) -> Result<(Self, Vec<String>), Error> {
-        let has_expected = |name: &&str| self.contents.contains_key(&format!("{name}/{EXPECTED}"));
-        let (kept, left_out): (Vec<&str>, Vec<&str>) = self.names().into_iter().partition(has_expected);
-        if kept.len() > EMBEDDED_CASES_MAX {
-            return Err(Error::new(&self.origin, too_many(kept.len())));
-        }
-        let mut files = self.clone();
-        files.contents.retain(|path, _| match path.split_once('/') {
-            Some((name, _)) => !left_out.contains(&name),
-            None => true,
-        });
-        Ok((files, left_out.into_iter().map(str::to_owned).collect()))
-    }
-
-    /// As a component carries them: the same files, the same bytes.
-    pub fn section(&self) -> Vec<u8> {
-        let texts: BTreeMap<_, _> = self
-            .contents
-            .iter()
-            .map(|(path, content)| (path, BASE64_STANDARD.encode(content)))
-            .collect();
-        serde_json::to_vec(&texts).expect("texts are JSON")
-    }
-
-    /// The names of the cases, in order.
-    pub fn names(&self) -> BTreeSet<&str> {
-        let paths = self.contents.keys();
-        paths.filter_map(|path| Some(path.split_once('/')?.0)).collect()
-    }
-
-    /// Whether both have the same cases.
-    pub fn are(&self, others: &Self) -> bool {
-        self.contents == others.contents
-    }
-
-    /// Every case, in the order of their names.
-    ///
-    /// # Errors
-    ///
-    /// The first file that says what a case cannot have, and when there is no case.
-    pub fn cases(&self, provider: &str) -> Result<Vec<Case>, Error> {
-        let common = self.route(ROUTE)?;
-        let names = self.names();
-        if names.is_empty() {
-            return Err(Error::new(
-                &self.origin,
-                "has no cases; one is a folder with request.http and expected.json",
-            ));
-        }
-        names
-            .into_iter()
-            .map(|name| self.case(name, provider, &common))
-            .collect()
-    }
-
-    fn route(&self, path: &str) -> Result<RouteFile, Error> {
-        let Some(content) = self.contents.get(path) else {
-            return Ok(RouteFile::default());
-        };
-        let error = |what: String| Error::new(&self.origin.join(path), what);
+        let error = |what: String| Error::new(&files.origin().join(path), what);
         let text = std::str::from_utf8(content).map_err(|_| error("is not UTF-8".to_owned()))?;
         // Not as the parser shows it, which is with the line and the value: there is a secret in it.
         toml::from_str(text).map_err(|problem| {
@@ -333,18 +97,62 @@ impl Files {
         })
     }
 
-    fn case(&self, name: &str, provider: &str, common: &RouteFile) -> Result<Case, Error> {
-        let directory = self.origin.join(name);
+    fn or(self, common: &Self) -> Self {
+        Self {
+            secrets: self.secrets.or_else(|| common.secrets.clone()),
+            options: self.options.or_else(|| common.options.clone()),
+            allow_unsigned: self.allow_unsigned.or(common.allow_unsigned),
+            allow_hmac: self.allow_hmac.or(common.allow_hmac),
+            public_url: self.public_url.or_else(|| common.public_url.clone()),
+            path: self.path.or_else(|| common.path.clone()),
+            received_at: self.received_at.or_else(|| common.received_at.clone()),
+            not_signed: self.not_signed.or_else(|| common.not_signed.clone()),
+        }
+    }
+}
+
+impl Case {
+    /// Reads every case of a directory, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// The first file that cannot be read or says what a case cannot have, and a directory without cases.
+    pub fn read_all(directory: &Path, provider: &str) -> Result<Vec<Self>, Error> {
+        Self::all_in(&Files::read(directory)?, provider)
+    }
+
+    /// Every case, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// The first file that says what a case cannot have, and when there is no case.
+    pub fn all_in(files: &Files, provider: &str) -> Result<Vec<Self>, Error> {
+        let common = RouteFile::read(files, ROUTE)?;
+        let names = files.names();
+        if names.is_empty() {
+            return Err(Error::new(
+                files.origin(),
+                "has no cases; one is a folder with request.http and expected.json",
+            ));
+        }
+        names
+            .into_iter()
+            .map(|name| Self::read(files, name, provider, &common))
+            .collect()
+    }
+
+    fn read(files: &Files, name: &str, provider: &str, common: &RouteFile) -> Result<Self, Error> {
+        let directory = files.origin().join(name);
         let route_path = format!("{name}/{ROUTE}");
-        let settings = self.route(&route_path)?.or(common);
+        let settings = RouteFile::read(files, &route_path)?.or(common);
         let received_at = match &settings.received_at {
             None => RECEIVED_AT,
             Some(text) => text
                 .parse()
-                .map_err(|_| Error::new(&self.origin.join(&route_path), "received_at is no time of RFC 3339"))?,
+                .map_err(|_| Error::new(&files.origin().join(&route_path), "received_at is no time of RFC 3339"))?,
         };
         let request_path = directory.join(REQUEST);
-        let text = self.contents.get(&format!("{name}/{REQUEST}"));
+        let text = files.content(&format!("{name}/{REQUEST}"));
         let text = text.ok_or_else(|| Error::new(&request_path, "is not there, and a case has one"))?;
         let mut webhook = parse(text).map_err(|what| Error::new(&request_path, what))?;
         let path = settings.path.unwrap_or_else(|| format!("/hooks/{provider}"));
@@ -356,14 +164,14 @@ impl Files {
             return Err(Error::new(&request_path, what));
         }
         webhook.received_at = received_at;
-        let expected = self.contents.get(&format!("{name}/{EXPECTED}"));
+        let expected = files.content(&format!("{name}/{EXPECTED}"));
         let expected = expected
-            .map(|text| serde_json::from_slice(text))
+            .map(serde_json::from_slice)
             .transpose()
             .map_err(|error| Error::new(&directory.join(EXPECTED), error))?;
         let public_url = settings.public_url.as_deref().unwrap_or("https://hooks.example.com");
         let secrets = settings.secrets.unwrap_or_default().into_iter();
-        Ok(Case {
+        Ok(Self {
             name: name.to_owned(),
             directory,
             route: config::Route {
@@ -383,24 +191,6 @@ impl Files {
             not_signed: settings.not_signed.unwrap_or_default(),
             expected,
         })
-    }
-}
-
-fn too_many(count: usize) -> String {
-    format!(
-        "{count} cases are too many for a component, which may carry {EMBEDDED_CASES_MAX}; embed those of another folder with \
-         --cases"
-    )
-}
-
-impl Case {
-    /// Reads every case of a directory, in the order of their names.
-    ///
-    /// # Errors
-    ///
-    /// The first file that cannot be read or says what a case cannot have, and a directory without cases.
-    pub fn read_all(directory: &Path, provider: &str) -> Result<Vec<Self>, Error> {
-        Files::read(directory)?.cases(provider)
     }
 
     /// # Errors
@@ -606,95 +396,5 @@ mod tests {
                 read()
             );
         }
-    }
-
-    fn written_cases() -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        let write = |path: &str, content: &[u8]| {
-            let path = directory.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        };
-        write("route.toml", b"secrets = { signing = ['s'] }\n");
-        write("README.md", b"no file of a case");
-        write("b/request.http", b"POST /hooks/acme HTTP/1.1\r\n\r\n\0\xff\xfe");
-        write("b/expected.json", b"{ \"verdict\": \"rejected\" }\n");
-        write("b/notes.txt", b"no file of a case");
-        write("a/request.http", b"POST /hooks/acme HTTP/1.1\n\n");
-        write("a/route.toml", b"allow_unsigned = true\n");
-        directory
-    }
-
-    #[test]
-    fn cases_come_out_of_a_component_as_they_went_in() {
-        let directory = written_cases();
-        let files = Files::read(directory.path()).unwrap();
-        let section = files.section();
-        assert_eq!(section, Files::read(directory.path()).unwrap().section());
-        let embedded = Files::embedded(&section, Path::new("acme.wasm")).unwrap();
-        assert!(embedded.are(&files));
-        let cases = embedded.cases("acme").unwrap();
-        let names: Vec<_> = cases
-            .iter()
-            .map(|case| (case.name.as_str(), case.route.allow_unsigned))
-            .collect();
-        assert_eq!(names, [("a", true), ("b", false)]);
-        assert_eq!(&cases[1].webhook.body[..], b"\0\xff\xfe");
-        assert_eq!(cases[1].expected.as_ref().unwrap()["verdict"], "rejected");
-        assert_eq!(
-            cases[0].route.secrets,
-            Case::read_all(directory.path(), "acme").unwrap()[0].route.secrets
-        );
-
-        let (kept, left_out) = files.to_embed().unwrap();
-        assert_eq!(
-            (kept.names().into_iter().collect::<Vec<_>>(), left_out),
-            (vec!["b"], vec!["a".to_owned()])
-        );
-        assert!(!kept.are(&files));
-    }
-
-    #[test]
-    fn what_is_no_section_of_cases_is_refused() {
-        let error = |section: &str| {
-            let files = Files::embedded(section.as_bytes(), Path::new("acme.wasm"));
-            files.and_then(|files| files.cases("acme")).unwrap_err().to_string()
-        };
-        for (section, said) in [
-            ("", "acme.wasm#cases: is no JSON object of paths and base64: "),
-            ("[]", "acme.wasm#cases: is no JSON object"),
-            (
-                "\"c2VjcmV0\"",
-                "is no JSON object of paths and base64: line 1, column 10",
-            ),
-            (r#"{"route.toml":7}"#, "acme.wasm#cases: is no JSON object"),
-            ("{}", "acme.wasm#cases: has no cases"),
-            (
-                r#"{"a/request.http":"?"}"#,
-                "acme.wasm#cases/a/request.http: is not base64",
-            ),
-            (
-                r#"{"../request.http/x":""}"#,
-                r#"acme.wasm#cases: "../request.http/x" is no file of a case"#,
-            ),
-            (r#"{"/request.http":""}"#, r#""/request.http" is no file of a case"#),
-            (r#"{"a/notes.txt":""}"#, r#""a/notes.txt" is no file of a case"#),
-            (r#"{"\u0000a/request.http":""}"#, "is no file of a case"),
-            (
-                r#"{"a/expected.json":"e30="}"#,
-                "acme.wasm#cases/a/request.http: is not there",
-            ),
-            (
-                r#"{"a/request.http":"","a/route.toml":"/w=="}"#,
-                "a/route.toml: is not UTF-8",
-            ),
-        ] {
-            assert!(error(section).contains(said), "{section}: {}", error(section));
-        }
-        let many: BTreeMap<_, _> = (0..=EMBEDDED_CASES_MAX)
-            .map(|n| (format!("{n}/request.http"), String::new()))
-            .collect();
-        let many = serde_json::to_string(&many).unwrap();
-        assert!(error(&many).contains("257 cases are too many"), "{}", error(&many));
     }
 }

@@ -6,11 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{
-    Case, Files, Stand,
-    answer::places,
-    case::{self, EMBEDDED_CASES_MAX},
-};
+use super::{Case, Files, Stand, answer::places, files::EMBEDDED_CASES_MAX};
 use crate::{
     plugin::{Conditions, Plugin},
     telemetry::one_line,
@@ -84,8 +80,8 @@ pub async fn rehearse(stand: &Stand, plugin: &Arc<Plugin>, file: &Path) -> Resul
     let Some(section) = &plugin.cases else {
         return Ok(rehearsed);
     };
-    let cases = Files::embedded(section, file).and_then(|files| files.cases(&plugin.descriptor.provider));
-    let cases = cases.map_err(|error: case::Error| Unfit::Unreadable(one_line(&error.to_string(), TOLD_BYTES)))?;
+    let cases = Files::embedded(section, file).and_then(|files| Case::all_in(&files, &plugin.descriptor.provider));
+    let cases = cases.map_err(|error| Unfit::Unreadable(one_line(&error.to_string(), TOLD_BYTES)))?;
     for case in &cases {
         let took = try_case(stand, plugin, case).await.map_err(|what| Unfit::Case {
             case: one_line(&case.name, VALUE_BYTES),
@@ -173,7 +169,7 @@ mod tests {
     #[test]
     fn cases_are_bounded_together_and_a_slow_one_is_told() {
         let text = br#"{"one/request.http":"UE9TVCAvaG9va3MvYSBIVFRQLzEuMQoK"}"#;
-        let cases = Files::embedded(text, Path::new("a.wasm")).unwrap().cases("a").unwrap();
+        let cases = Case::all_in(&Files::embedded(text, Path::new("a.wasm")).unwrap(), "a").unwrap();
         let ms = Duration::from_millis;
         let mut rehearsed = Rehearsed::default();
         rehearsed.count(&cases[0], ms(50), ms(50)).unwrap();

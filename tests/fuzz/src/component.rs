@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use callfeed::{
-    kit::Files,
+    kit::{Case, Files},
     plugin::{self, Error},
 };
 
@@ -50,7 +50,7 @@ pub fn cases(input: &[u8]) {
     assert!(again.are(&files));
     let (kept, left_out) = files.to_embed().expect("there are no more than a component may carry");
     assert_eq!(kept.names().len() + left_out.len(), files.names().len());
-    match files.cases("acme") {
+    match Case::all_in(&files, "acme") {
         Ok(cases) => {
             let names: Vec<_> = cases.iter().map(|case| case.name.as_str()).collect();
             assert_eq!(names, Vec::from_iter(files.names()));

@@ -6,7 +6,7 @@ use super::{Subject, mebibytes, milliseconds};
 use crate::{
     cli::{Failure, check::takes, say, say_foreign},
     kit::{
-        Stand,
+        Case, Stand,
         bench::{self, Costs, Part},
         inspect,
     },
@@ -38,7 +38,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // Cases that are wrong are a thing to be seen here, and no reason to see nothing.
     let carried = match found.carried() {
         Ok(None) => Ok(0),
-        Ok(Some(files)) => match files.cases(&descriptor.provider) {
+        Ok(Some(files)) => match Case::all_in(&files, &descriptor.provider) {
             Ok(cases) => Ok(cases.len()),
             Err(error) => Err(error.to_string()),
         },
