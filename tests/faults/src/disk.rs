@@ -31,6 +31,8 @@ pub enum Syncs {
     Fail,
     /// What they should have covered stays unwritten for good unless it is written again.
     FailAndForget,
+    /// The same, of the database alone.
+    FailAndForgetDatabase,
 }
 
 /// The control file and the journals of one store.
@@ -86,6 +88,7 @@ impl Disk {
             Syncs::Work => control::SYNC_WORKS,
             Syncs::Fail => control::SYNC_FAILS,
             Syncs::FailAndForget => control::SYNC_FAILS_AND_FORGETS,
+            Syncs::FailAndForgetDatabase => control::DATABASE_SYNC_FAILS_AND_FORGETS,
         };
         self.set(std::mem::offset_of!(Control, sync), &value.to_ne_bytes())
     }

@@ -7,7 +7,6 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Output, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,11 +15,13 @@ use callfeed_faults::{
     binaries::{self, Binaries},
     chance::Chance,
     disk::{Disk, Syncs},
-    gateway::{self, Starter},
+    gateway::{self, Addresses, Gateway, Starter},
     store::{self, Depth},
 };
-use harness::{WHSEC, eventually, provider_secret};
+use harness::{PATIENCE, Reply, WHSEC, eventually, provider_secret};
 use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+use tempfile::TempDir;
 
 const SEEDS: u64 = 20;
 /// Rows that are committed before the cut, at least.
@@ -117,73 +118,202 @@ fn no_commit_is_told_while_the_disk_is_full() {
     assert!(disk.counts().unwrap().writes_refused > 0);
 }
 
-/// What a failed sync has left in the system's memory, a start shows; so it has to be on disk before anybody gets it, also
-/// while a reader of another process keeps the log from being folded.
-#[tokio::test]
-async fn what_was_delivered_survives_a_power_cut_after_a_failed_sync() {
-    let binaries = Binaries::build(None).unwrap();
-    let plugins = tempfile::tempdir().unwrap();
-    for seed in 0..4 {
-        let directory = tempfile::tempdir().unwrap();
-        let database = gateway::canonical(directory.path(), "callfeed.db").unwrap();
-        let disk = Disk::new(directory.path(), &database).unwrap();
+/// A gateway with one route and one subscriber, and what is under it.
+struct Scene {
+    directory: TempDir,
+    disk: Disk,
+    starter: Starter,
+    config: config::Config,
+    subscriber: harness::Subscriber,
+    _plugins: TempDir,
+}
+
+impl Scene {
+    async fn new() -> Result<Self> {
+        let binaries = Binaries::build(None)?;
+        let directory = tempfile::tempdir()?;
+        let plugins = tempfile::tempdir()?;
+        let database = gateway::canonical(directory.path(), "callfeed.db")?;
         let subscriber = harness::Subscriber::start().await;
         let (secret, value) = provider_secret("magpipe");
-        let config = directory.path().join("callfeed.toml");
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n\n[store]\nurl = {:?}\n\n\
-             [limits]\nplugin_cache = {:?}\nplugin_time = \"1s\"\n\n[[route]]\nname = \"magpipe\"\nprovider = \"magpipe\"\n\
-             secrets = {{ {secret} = [{value:?}] }}\nurls = [\"https://hooks.example.com/hooks/magpipe\"]\n\n[[subscriber]]\nname = \"crm\"\nurl = {:?}\nsecrets = [{WHSEC:?}]\n\
-             types = [\"*\"]\n",
+             [limits]\nplugin_cache = {:?}\nplugin_time = \"1s\"\n\n[[route]]\nname = \"magpipe\"\n\
+             provider = \"magpipe\"\nsecrets = {{ {secret} = [{value:?}] }}\n\
+             urls = [\"https://hooks.example.com/hooks/magpipe\"]\n\n[[subscriber]]\nname = \"crm\"\nurl = {:?}\n\
+             secrets = [{WHSEC:?}]\ntypes = [\"*\"]\n",
             format!("sqlite:{}", database.display()),
             plugins.path(),
             subscriber.url(),
         );
-        fs::write(&config, text).unwrap();
-        let loaded = config::load(&config).unwrap().config;
-        let starter = Starter {
-            binary: binaries.gateway.clone(),
-            shim: binaries.shim.clone(),
-            config,
-            log: directory.path().join("gateway.log"),
-        };
-
-        let mut first = starter.start(&disk).unwrap();
-        let addresses = first.listening().await.unwrap().unwrap();
-        let route = &loaded.routes[0];
-        let post = async |identity| {
-            let sample = simulate::samples("magpipe").swap_remove(0);
-            let body = sample.identified(identity);
-            let url = format!("http://{}{}", addresses.inbound, route.path);
-            let mut request = simulate::client(Duration::from_secs(10)).unwrap().post(&url);
-            for (name, value) in simulate::sign(route, &route.urls[0], &sample.content_type, &body).unwrap() {
-                request = request.header(name, value);
-            }
-            let request = request.header("content-type", &sample.content_type).body(body);
-            request.send().await.unwrap().status()
-        };
-        assert_eq!(post(1).await, 200);
-        disk.syncs(Syncs::FailAndForget).unwrap();
-        assert_eq!(post(2).await, 503);
-        assert!(!first.wait().await.unwrap().success());
-
-        disk.syncs(Syncs::Work).unwrap();
-        // One that only reads leaves the log alone when it is closed.
-        let reader = Connection::open_with_flags(&database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-        reader.execute_batch("BEGIN; SELECT count(*) FROM event").unwrap();
-        let second = starter.start(&disk).unwrap();
-        let delivered = eventually("the second event is delivered", async || {
-            let delivered: BTreeSet<_> = subscriber.deliveries().iter().map(harness::Delivery::id).collect();
-            (delivered.len() == 2).then_some(delivered)
+        let config = directory.path().join("callfeed.toml");
+        fs::write(&config, text)?;
+        Ok(Self {
+            disk: Disk::new(directory.path(), &database)?,
+            config: config::load(&config)?.config,
+            starter: Starter {
+                binary: binaries.gateway,
+                shim: binaries.shim,
+                config,
+                log: directory.path().join("gateway.log"),
+            },
+            directory,
+            subscriber,
+            _plugins: plugins,
         })
-        .await;
-        second.kill().await.unwrap();
-        drop(reader);
-        let lost = disk.cut_power(&mut Chance::new(seed)).unwrap();
-
-        let history = store::open(&loaded.store, &database).await.unwrap();
-        let record = store::read(&history, Depth::Always).await.unwrap();
-        let there: BTreeSet<_> = record.events.into_iter().map(|event| event.id).collect();
-        assert_eq!(there, delivered, "seed {seed}, the power cut took: {lost}");
     }
+
+    async fn start(&self) -> Result<(Gateway, Addresses)> {
+        let mut gateway = self.starter.start(&self.disk)?;
+        let addresses = gateway.listening().await?;
+        Ok((gateway, addresses.with_context(|| self.starter.log_end())?))
+    }
+
+    /// A webhook of another call each, to be sent.
+    fn webhook(&self, client: &reqwest::Client, to: Addresses, identity: u64) -> Result<reqwest::RequestBuilder> {
+        let route = &self.config.routes[0];
+        let sample = simulate::samples("magpipe").swap_remove(0);
+        let body = sample.identified(identity);
+        let mut request = client.post(format!("http://{}{}", to.inbound, route.path));
+        for (name, value) in simulate::sign(route, &route.urls[0], &sample.content_type, &body)? {
+            request = request.header(name, value);
+        }
+        Ok(request.header("content-type", &sample.content_type).body(body))
+    }
+
+    /// Someone else who reads, or could, and leaves the log alone in the end.
+    fn reader(&self) -> Result<Connection> {
+        let reader = Connection::open_with_flags(self.disk.store(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        reader.query_row("SELECT count(*) FROM event", [], |_| Ok(()))?;
+        Ok(reader)
+    }
+
+    /// The events that are there after a power cut of each kind.
+    async fn after_power_cuts(&self) -> Result<Vec<(BTreeSet<String>, String)>> {
+        let mut found = Vec::new();
+        for seed in 0..SEEDS {
+            let copy = tempfile::tempdir()?;
+            for name in ["callfeed.db", "callfeed.db-wal", "database.journal", "log.journal"] {
+                fs::copy(self.directory.path().join(name), copy.path().join(name))?;
+            }
+            let store = gateway::canonical(copy.path(), "callfeed.db")?;
+            let lost = Disk::new(copy.path(), &store)?.cut_power(&mut Chance::new(seed))?;
+            let damage = store::damage(&store)?;
+            ensure!(damage.is_none(), "{damage:?}, the power cut took: {lost}");
+            let history = store::open(&self.config.store, &store).await?;
+            let record = store::read(&history, Depth::Always).await?;
+            found.push((record.events.into_iter().map(|event| event.id).collect(), lost));
+        }
+        Ok(found)
+    }
+}
+
+/// What a failed sync has left in the system's memory, a start shows; so it has to be on disk before anybody gets it, also
+/// while a reader of another process keeps the log from being folded.
+#[tokio::test]
+async fn what_was_delivered_survives_a_power_cut_after_a_failed_sync() {
+    let scene = Scene::new().await.unwrap();
+    // Nothing is recorded, and with it written, before the sync fails.
+    scene.subscriber.script([Reply::stall()]);
+    let (first, addresses) = scene.start().await.unwrap();
+    let client = simulate::client(PATIENCE).unwrap();
+    let webhooks = [1, 2].map(|identity| scene.webhook(&client, addresses, identity).unwrap());
+    // The log is not begun anew either.
+    let reader = scene.reader().unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM event").unwrap();
+    let mut webhooks = webhooks.into_iter();
+    let mut post = async || webhooks.next().unwrap().send().await.unwrap().status();
+    assert_eq!(post().await, 200);
+    scene.disk.syncs(Syncs::FailAndForget).unwrap();
+    assert_eq!(post().await, 503);
+    assert!(!first.wait().await.unwrap().success());
+    drop(reader);
+
+    scene.disk.syncs(Syncs::Work).unwrap();
+    let reader = scene.reader().unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM event").unwrap();
+    let (second, _) = scene.start().await.unwrap();
+    let delivered = eventually("the second event is delivered", async || {
+        let deliveries = scene.subscriber.deliveries();
+        let delivered: BTreeSet<_> = deliveries.iter().map(harness::Delivery::id).collect();
+        (delivered.len() == 2).then_some(delivered)
+    })
+    .await;
+    second.kill().await.unwrap();
+    drop(reader);
+    for (there, lost) in scene.after_power_cuts().await.unwrap() {
+        assert_eq!(there, delivered, "the power cut took: {lost}");
+    }
+}
+
+/// SQLite notes in memory how much of the log is in the database, and whoever has the file open keeps that note through a
+/// restart. What a failed sync of the database forgot has to be written once more all the same.
+#[tokio::test]
+async fn what_was_accepted_survives_a_power_cut_after_a_failed_sync_of_the_database() {
+    let scene = Scene::new().await.unwrap();
+    let (first, addresses) = scene.start().await.unwrap();
+    let client = simulate::client(PATIENCE).unwrap();
+    let mut accepted = BTreeSet::new();
+    let mut post = async |identity| match scene.webhook(&client, addresses, identity).unwrap().send().await {
+        Ok(answer) if answer.status() == 200 => {
+            let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+            let ids = answer["accepted"].as_array().unwrap().iter();
+            accepted.extend(ids.map(|id| id.as_str().unwrap().to_owned()));
+            true
+        }
+        // The gateway has given up, or is about to.
+        Ok(_) | Err(_) => false,
+    };
+    for identity in 0..20 {
+        assert!(post(identity).await);
+    }
+    // As far as this one reads, the log is folded, and the database is not synced before the rest is.
+    let reader = scene.reader().unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM event").unwrap();
+    for identity in 20..30 {
+        assert!(post(identity).await);
+    }
+    let writes = scene.disk.counts().unwrap().writes;
+    eventually("the log is folded in part", async || {
+        (scene.disk.counts().unwrap().writes > writes).then_some(())
+    })
+    .await;
+    scene.disk.syncs(Syncs::FailAndForgetDatabase).unwrap();
+    reader.execute_batch("ROLLBACK").unwrap();
+    let mut identity = 30;
+    while post(identity).await {
+        identity += 1;
+    }
+    assert!(!first.wait().await.unwrap().success());
+
+    scene.disk.syncs(Syncs::Work).unwrap();
+    let (second, _) = scene.start().await.unwrap();
+    second.kill().await.unwrap();
+    drop(reader);
+    for (there, lost) in scene.after_power_cuts().await.unwrap() {
+        let missing: Vec<_> = accepted.difference(&there).collect();
+        assert!(missing.is_empty(), "{missing:?} are lost: the power cut took: {lost}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_bring_its_log_to_a_full_disk_says_so() {
+    let scene = Scene::new().await.unwrap();
+    let (first, addresses) = scene.start().await.unwrap();
+    let client = simulate::client(PATIENCE).unwrap();
+    let answer = scene.webhook(&client, addresses, 1).unwrap().send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    first.kill().await.unwrap();
+    scene.disk.full(true).unwrap();
+    let mut second = scene.starter.start(&scene.disk).unwrap();
+    assert_eq!(second.listening().await.unwrap(), None);
+    let said = scene.starter.log_end();
+    assert!(
+        said.contains("callfeed.db-wal") && said.contains("free some space"),
+        "{said}"
+    );
+
+    scene.disk.full(false).unwrap();
+    let (third, _) = scene.start().await.unwrap();
+    assert!(third.terminate().await.unwrap().success());
 }

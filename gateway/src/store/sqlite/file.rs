@@ -46,12 +46,17 @@ const LOG_KEPT_BYTES: u32 = 64 << 20;
 /// What is read and written of the log at once, to prove it.
 const REWRITE_BYTES: u64 = 1 << 20;
 
+/// The two headers of SQLite's index of the log: zeroes have it made anew, as in a file just made.
+const INDEX_HEADERS: [u8; 96] = [0; 96];
+
 /// A file that this process alone writes to, for as long as this value lives.
 #[derive(Debug)]
 pub(super) struct Claim {
     path: PathBuf,
     /// Holds [`MADE`] once the database was made.
     lock: fs::File,
+    /// Open for as long as connections may be: closing it would drop the locks that SQLite has on it in this process.
+    index: Option<fs::File>,
 }
 
 impl Claim {
@@ -83,7 +88,11 @@ impl Claim {
                 return Err(failed(format!("cannot lock {}: {error}", lock_path.display())));
             }
         }
-        Ok(Self { path, lock })
+        Ok(Self {
+            path,
+            lock,
+            index: None,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -91,12 +100,15 @@ impl Claim {
     }
 
     /// The first connection of a gateway's life: proves the file before anything relies on it.
-    pub(super) fn open(&self) -> Result<Connection, Error> {
-        let doubt = |error: rusqlite::Error| doubt(&self.path, &error);
-        self.prove_log().map_err(doubt)?;
-        let mut connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(doubt)?;
-        let version = version(&connection, &self.path)?;
+    pub(super) fn open(&mut self) -> Result<Connection, Error> {
+        let version = self.schema()?;
         if version.is_some() {
+            self.forget_index()?;
+        }
+        let doubt = |error: rusqlite::Error| doubt(&self.path, &error);
+        let mut connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(doubt)?;
+        if version.is_some() {
+            self.prove_log(&connection).map_err(doubt)?;
             check(&mut connection, &self.path)?;
         } else if self.was_made() {
             return Err(corrupt(&self.path, "it is empty, and once was not".to_owned()));
@@ -110,7 +122,8 @@ impl Claim {
             detail: format!("cannot write to its lock file: {error}"),
         })?;
         match Fold::Truncate.run(&connection) {
-            // A reader of another process is in no one's way yet, nor is a disk that is full: that is met when writing.
+            // A reader of another process is in no one's way yet, nor is a database that cannot grow: that is met when
+            // writing.
             Ok(_) => Ok(connection),
             Err(error) if is_full(&error) => Ok(connection),
             Err(error) => Err(doubt(error)),
@@ -119,31 +132,54 @@ impl Claim {
 
     /// A fresh connection after a commit failed: nothing that was cached is trusted.
     pub(super) fn reopen(&self) -> rusqlite::Result<Connection> {
-        self.prove_log()?;
-        writer(&self.path)
+        let connection = writer(&self.path)?;
+        self.prove_log(&connection)?;
+        Ok(connection)
+    }
+
+    /// Its version, by a connection that leaves everything as it is: the file may not be ours.
+    fn schema(&self) -> Result<Option<usize>, Error> {
+        let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .and_then(|connection| leave_the_log(&connection).map(|()| connection))
+            .map_err(|error| doubt(&self.path, &error))?;
+        version(&connection, &self.path)
+    }
+
+    /// Has SQLite read the log from its beginning. A connection of another process, idle for as long as it likes, keeps the
+    /// index in memory, and it says how much of the log is in the database already; but not that the database was synced
+    /// since, nor that a sync has failed. What is folded again is written again.
+    ///
+    /// This process must have no connection yet.
+    fn forget_index(&mut self) -> Result<(), Error> {
+        let forget = || match fs::OpenOptions::new().write(true).open(beside(&self.path, "-shm")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => {
+                let mut index = opened?;
+                index.write_all(&INDEX_HEADERS)?;
+                Ok(Some(index))
+            }
+        };
+        self.index = forget().map_err(|error: io::Error| Error::Open {
+            path: self.path.display().to_string(),
+            detail: format!("cannot have the index of its log made anew: {error}"),
+        })?;
+        Ok(())
     }
 
     /// Has the disk hold the log as it can be read, by writing it over itself. After a failed sync the system may show what
     /// the disk never got, and counts it as written, so that another sync does nothing; it would be delivered and then be
-    /// gone in a power cut, which also brings back a log that was emptied since. Who reads sees the same bytes all along.
-    fn prove_log(&self) -> rusqlite::Result<()> {
-        let failed = |code: i32, error: &io::Error| {
-            let detail = format!("the log cannot be brought to the disk: {error}");
-            rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(detail))
-        };
-        let unwritten = |error: io::Error| match error.kind() {
-            io::ErrorKind::StorageFull => failed(rusqlite::ffi::SQLITE_FULL, &error),
-            _ => failed(rusqlite::ffi::SQLITE_IOERR_WRITE, &error),
-        };
-        let mut path = self.path.clone().into_os_string();
-        path.push("-wal");
-        let mut log = match fs::OpenOptions::new().read(true).write(true).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened.map_err(unwritten)?,
-        };
-        rewrite(&mut log).map_err(unwritten)?;
-        log.sync_all()
-            .map_err(|error| failed(rusqlite::ffi::SQLITE_IOERR_FSYNC, &error))
+    /// gone in a power cut, which also brings back a log that was emptied since. Who reads sees the same bytes all along,
+    /// and nobody else writes meanwhile.
+    fn prove_log(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let proven = rewrite(&beside(&self.path, "-wal"));
+        connection.execute_batch("ROLLBACK")?;
+        proven
+    }
+
+    /// What was erased before this process began may still be there.
+    pub(super) fn has_log(&self) -> bool {
+        fs::metadata(beside(&self.path, "-wal")).is_ok_and(|log| log.len() > 0)
     }
 
     /// A database that something else emptied looks like one that was never made.
@@ -160,18 +196,62 @@ impl Claim {
     }
 }
 
-/// Writes every byte of a file over itself.
-fn rewrite(file: &mut fs::File) -> io::Result<()> {
+/// The path of a file that SQLite keeps beside the database.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    PathBuf::from(beside)
+}
+
+/// Writes every byte of a file over itself, and syncs it and its name.
+fn rewrite(path: &Path) -> rusqlite::Result<()> {
+    let failed = |code: i32, error: &io::Error| {
+        let remedy = match code {
+            rusqlite::ffi::SQLITE_FULL => "; free some space",
+            _ => "",
+        };
+        let detail = format!("cannot bring {} to the disk: {error}{remedy}", path.display());
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(detail))
+    };
+    let file = match write_over_itself(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            return Err(failed(rusqlite::ffi::SQLITE_FULL, &error));
+        }
+        Err(error) => return Err(failed(rusqlite::ffi::SQLITE_IOERR, &error)),
+    };
+    file.sync_all()
+        .and_then(|()| sync_parent(path))
+        .map_err(|error| failed(rusqlite::ffi::SQLITE_IOERR_FSYNC, &error))
+}
+
+fn write_over_itself(path: &Path) -> io::Result<fs::File> {
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(path)?;
     let mut piece = Vec::new();
     loop {
         let at = file.stream_position()?;
         piece.clear();
-        file.take(REWRITE_BYTES).read_to_end(&mut piece)?;
+        (&file).take(REWRITE_BYTES).read_to_end(&mut piece)?;
         if piece.is_empty() {
-            return Ok(());
+            return Ok(file);
         }
         file.seek(SeekFrom::Start(at))?;
         file.write_all(&piece)?;
+    }
+}
+
+/// A new name is durable once its directory is.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    fs::File::open(parent(path))?.sync_all()?;
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -246,10 +326,7 @@ pub(super) fn prove_readable(path: &Path) -> Result<(), Error> {
 }
 
 fn make(path: &Path) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let parent = parent(path);
     if !parent.exists() {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
@@ -259,9 +336,7 @@ fn make(path: &Path) -> io::Result<()> {
     }
     if !path.exists() {
         owner_only().open(path)?.sync_all()?;
-        // A new name is durable once its directory is.
-        #[cfg(unix)]
-        fs::File::open(parent)?.sync_all()?;
+        sync_parent(path)?;
     }
     Ok(())
 }

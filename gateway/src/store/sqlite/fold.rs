@@ -191,6 +191,14 @@ impl Log {
         state.not_before = state.pages + RETRY_PAGES;
     }
 
+    /// After the file was opened anew: another log may be there, and in it what a commit has erased that was reported as
+    /// failed.
+    pub(super) fn reopened(&self) {
+        let mut state = self.state();
+        state.begin_anew();
+        state.must_end = true;
+    }
+
     /// What to do now; when nothing is being written, also with what is not worth a fold otherwise.
     pub(super) fn due(&self, quiet: bool) -> Due {
         let state = self.state();

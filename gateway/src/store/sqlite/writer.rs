@@ -185,6 +185,9 @@ impl Writer {
         };
         let log = Arc::new(Log::default());
         log.watch(&mut connection).map_err(unreadable)?;
+        if claim.has_log() {
+            log.end_soon();
+        }
         let (health, healths) = watch::channel(Health::Writable);
         let health = Arc::new(health);
         let aside = Aside::new(claim.path().to_owned(), Arc::clone(&log), Arc::clone(&health))
@@ -392,14 +395,13 @@ impl Writer {
             unavailable(error)
         })?;
         let durable = Draft::load(&connection).map_err(unavailable)?;
+        self.log.reopened();
         self.log.watch(&mut connection).map_err(unavailable)?;
         self.connection = Some(connection);
-        if durable.head != self.durable.head {
-            // A commit that was reported as failed has reached the disk after all. Its senders try again and are
-            // recognised.
-            *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Tail::new(durable.head);
-            self.head.send_replace(durable.head);
-        }
+        // A commit that was reported as failed may have reached the disk after all. Its senders try again and are
+        // recognised; what it erased is erased.
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Tail::new(durable.head);
+        self.head.send_replace(durable.head);
         self.durable = durable;
         Ok(())
     }

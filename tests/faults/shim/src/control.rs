@@ -19,6 +19,8 @@ pub(crate) const SYNC_FAILS: u32 = 1;
 /// Syncs fail and what they should have covered stays unwritten though the system takes it for written, as Linux does
 /// with the pages of a failed write-back.
 pub(crate) const SYNC_FAILS_AND_FORGETS: u32 = 2;
+/// The same, and only those of the database; those of its log work.
+pub(crate) const DATABASE_SYNC_FAILS_AND_FORGETS: u32 = 3;
 
 /// The file's content. All zeroes: nothing is wrong.
 #[derive(Debug)]

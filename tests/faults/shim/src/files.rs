@@ -179,7 +179,10 @@ pub(crate) fn sync_other(fd: c_int, control: &Control, raw: impl Fn() -> c_int) 
     if code(fd) != Role::Directory.code() {
         return raw();
     }
-    if control.sync.load(Ordering::Relaxed) != control::SYNC_WORKS {
+    if matches!(
+        control.sync.load(Ordering::Relaxed),
+        control::SYNC_FAILS | control::SYNC_FAILS_AND_FORGETS
+    ) {
         control.syncs_failed.fetch_add(1, Ordering::Relaxed);
         fail(libc::EIO);
         return -1;
@@ -346,9 +349,11 @@ impl File {
             // SAFETY: plain library call.
             unsafe { libc::usleep(delay) };
         }
+        let is_database = std::ptr::eq(self, &DATABASE);
         let fails = match control.sync.load(Ordering::Relaxed) {
             control::SYNC_FAILS => true,
-            control::SYNC_FAILS_AND_FORGETS => {
+            control::DATABASE_SYNC_FAILS_AND_FORGETS if !is_database => false,
+            control::SYNC_FAILS_AND_FORGETS | control::DATABASE_SYNC_FAILS_AND_FORGETS => {
                 let mut state = self.lock();
                 self.record(&state, Kind::Forgotten, covered, (0, 0, 0), &[]);
                 state.forgotten = covered;
