@@ -180,6 +180,17 @@ pub async fn ask(client: &reqwest::Client, admin: SocketAddr, subscriber: &str, 
     let _ = client.post(url).timeout(Duration::from_secs(2)).send().await;
 }
 
+/// Asks a running gateway to erase what it keeps of a call, as `callfeed erase --subject` does. Whether it said that it did.
+pub async fn erase(client: &reqwest::Client, admin: SocketAddr, subject: &str) -> bool {
+    let url = format!("http://{admin}/erase");
+    let url = reqwest::Url::parse_with_params(&url, [("subject", subject)]).expect("it is an address");
+    let Ok(answer) = client.post(url).send().await else {
+        return false;
+    };
+    let is_done = answer.status().is_success();
+    is_done && answer.bytes().await.is_ok()
+}
+
 /// The path as the gateway itself will name it.
 pub fn canonical(directory: &Path, name: &str) -> Result<PathBuf> {
     Ok(std::fs::canonicalize(directory)?.join(name))

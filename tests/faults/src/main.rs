@@ -39,8 +39,8 @@ Examples:
   cargo run --release -p callfeed-faults -- --rounds 1 --seed 1234567890    plays that round again, alone
 
 The seed decides what is sent, what goes wrong, for how long and in which order. When each of it meets the gateway is up to
-real processes and a real disk: a round that failed once may pass when it is played again. Its store, its logs and its diary
-are kept, and they are the evidence.";
+real processes and a real disk: a round that failed once may pass when it is played again. Its store, its logs, its diary
+and what arrived are kept, and they are the evidence.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -126,7 +126,7 @@ async fn play_all(options: &Options, ground: &Ground, first: u64) -> Result<Exit
     } else {
         println!(
             "{played} rounds, {} kills, {} stops, {} ends by itself, {} power cuts after one of these; {} full disks, {} \
-             failing syncs, {} clock jumps, {} reloads, {} replays; {} webhooks sent, {} accepted, {} events and {} forgotten, {} in quarantine; {} requests at subscribers, {} taken, \
+             failing syncs, {} clock jumps, {} reloads, {} replays, {} erasures; {} webhooks sent, {} accepted, {} events, {} of them erased, and {} forgotten, {} in quarantine; {} requests at subscribers, {} taken, \
              {} given up on record; {}",
             total.kills,
             total.terminations,
@@ -137,9 +137,11 @@ async fn play_all(options: &Options, ground: &Ground, first: u64) -> Result<Exit
             total.clock_jumps,
             total.reloads,
             total.replays,
+            total.erasures,
             total.sent,
             total.accepted,
             total.events,
+            total.erased,
             total.forgotten,
             total.quarantined,
             total.arrivals,
@@ -187,7 +189,10 @@ fn tell(options: &Options, round: u64, report: &Report) {
         println!("  … and {} more", report.violations.len() - SHOWN);
     }
     if let Some(kept) = &report.kept {
-        println!("  store, logs and diary, the evidence: {}", kept.display());
+        println!(
+            "  store, logs, diary and what arrived, the evidence: {}",
+            kept.display()
+        );
         println!(
             "  the same decisions again: cargo run --release -p callfeed-faults -- --rounds 1 --seed {}",
             report.seed

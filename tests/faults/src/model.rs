@@ -1,7 +1,8 @@
 //! What has to be true of a gateway, whatever happened to it. Pure: evidence in, violations out.
 //!
 //! The evidence comes from both ends and from the store: what providers sent and were answered ([`Sent`]), what subscribers
-//! received and answered ([`Arrival`]), and what is on record ([`Record`]). The model knows nothing of how a gateway works.
+//! received and answered ([`Arrival`]), what an operator wanted erased ([`Erasure`]), and what is on record ([`Record`]). The
+//! model knows nothing of how a gateway works.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -10,17 +11,60 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::Value;
 
 /// A moment. Moments of one round are ordered.
 pub type Tick = u64;
+
+/// The type of what is left of an event that was erased.
+const ERASED: &str = "erased";
 
 /// A webhook as a provider sent it, once or more often.
 #[derive(Debug, Clone)]
 pub struct Sent {
     pub route: &'static str,
     pub body: Bytes,
-    /// The ids it was answered 200 with, if it was.
-    pub accepted: Option<Vec<String>>,
+    /// Before it was sent first.
+    pub begun: Tick,
+    /// If it was answered 200.
+    pub accepted: Option<Accepted>,
+}
+
+/// An answer 200.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    pub at: Tick,
+    pub ids: Vec<String>,
+}
+
+impl Sent {
+    fn has(&self, id: &str) -> bool {
+        self.accepted
+            .as_ref()
+            .is_some_and(|accepted| accepted.ids.iter().any(|it| it == id))
+    }
+
+    fn speaks_of(&self, subject: &str) -> bool {
+        speaks_of(self.route, &self.body, subject)
+    }
+}
+
+/// Whether a webhook may be about this call.
+pub fn speaks_of(route: &str, body: &[u8], subject: &str) -> bool {
+    subject.split_once('/').is_some_and(|(of_route, id)| {
+        of_route == route && !id.is_empty() && body.windows(id.len()).any(|part| part == id.as_bytes())
+    })
+}
+
+/// What an operator wanted erased: all that is kept of a call.
+#[derive(Debug, Clone)]
+pub struct Erasure {
+    pub subject: String,
+    pub asked: Tick,
+    /// When it was answered as done, if it was.
+    pub done: Option<Tick>,
+    /// When the gateway that answered had ended: nothing that was under way comes any more.
+    pub over: Option<Tick>,
 }
 
 /// An event as the feed has it.
@@ -36,6 +80,59 @@ pub struct Event {
     pub json: Bytes,
     /// The body it came in.
     pub webhook: Option<Bytes>,
+    /// Of one that was erased: what is on record of its webhook beside the body, and of the attempts to deliver it.
+    pub rest: String,
+    /// It was erased, and this is what it was before, as far as anybody saw it.
+    pub recalled: bool,
+}
+
+impl Event {
+    fn is_tombstone(&self) -> bool {
+        self.kind == ERASED
+    }
+
+    fn stands_at(&self, place: &Value) -> bool {
+        place.as_str().and_then(|place| place.parse().ok()) == Some(self.seq)
+    }
+
+    /// Whether a tombstone says nothing but where it stands.
+    fn is_bare(&self) -> bool {
+        let Ok(Value::Object(json)) = serde_json::from_slice(&self.json) else {
+            return false;
+        };
+        let tells = |(name, value): (&String, &Value)| match name.as_str() {
+            "id" => *value == *self.id,
+            "sequence" => self.stands_at(value),
+            "source" => *value == format!("/routes/{}", self.route),
+            "type" => *value == ERASED,
+            "specversion" | "time" => true,
+            _ => false,
+        };
+        let is_empty = |body: &Bytes| body.is_empty();
+        json.len() == 6
+            && json.iter().all(tells)
+            && self.subject.is_empty()
+            && self.rest.is_empty()
+            && self.webhook.as_ref().is_none_or(is_empty)
+    }
+
+    /// What a tombstone was, by what was delivered of it.
+    fn recall(&mut self, body: &Bytes) -> bool {
+        let json: Value = serde_json::from_slice(body).unwrap_or_default();
+        let is_it = json["id"] == *self.id
+            && self.stands_at(&json["sequence"])
+            && json["source"] == format!("/routes/{}", self.route);
+        let (Some(kind), Some(subject)) = (json["type"].as_str(), json["subject"].as_str()) else {
+            return false;
+        };
+        if !is_it || kind == ERASED {
+            return false;
+        }
+        self.kind = kind.to_owned();
+        self.subject = subject.to_owned();
+        self.json = body.clone();
+        true
+    }
 }
 
 /// What the store says.
@@ -46,6 +143,8 @@ pub struct Record {
     pub quarantine: Vec<Quarantined>,
     pub subscribers: BTreeMap<String, Progress>,
     pub forgotten: Forgotten,
+    /// What is erased now as it was at a former look, by place.
+    pub before_erasure: BTreeMap<u64, Event>,
 }
 
 /// A webhook in quarantine.
@@ -96,11 +195,17 @@ impl Memory {
         let gone = self.events.iter().filter(|(place, _)| !kept.contains(*place));
         let gone = gone.map(|(_, event)| event);
         forgotten.events = gone.filter(|event| forgotten.may(event.kept_at)).cloned().collect();
+        let was = |event: &&Event| self.events.get(&place(event)).filter(|was| !was.is_tombstone());
+        let erased = record.events.iter().filter(|event| event.is_tombstone());
+        record.before_erasure = erased
+            .filter_map(|event| was(&event).map(|was| (event.seq, was.clone())))
+            .collect();
         let in_quarantine: HashSet<&Quarantined> = record.quarantine.iter().collect();
         let gone = self.quarantine.iter().filter(|it| !in_quarantine.contains(it));
         forgotten.quarantine = gone.filter(|it| forgotten.may(it.received_at)).cloned().collect();
-        let events = record.events.iter().map(|event| (place(event), event.clone()));
-        self.events.extend(events);
+        let known = |event: &&Event| !record.before_erasure.contains_key(&event.seq);
+        let events = record.events.iter().filter(known);
+        self.events.extend(events.map(|event| (place(event), event.clone())));
         self.quarantine.extend(record.quarantine.iter().cloned());
         record.forgotten = forgotten;
     }
@@ -115,6 +220,12 @@ pub struct Progress {
     pub delivered: BTreeSet<u64>,
     /// Number and status of each attempt on record, by place.
     pub attempts: BTreeMap<u64, Vec<(u32, Option<u16>)>>,
+}
+
+impl Progress {
+    fn attempts_of(&self, seq: u64) -> &[(u32, Option<u16>)] {
+        self.attempts.get(&seq).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// A subscriber as configured, with what it received.
@@ -219,6 +330,14 @@ pub enum Violation {
         head: u64,
         waiting: usize,
     },
+    /// Its erasure was answered as done, and it is kept.
+    NotErased { seq: u64 },
+    /// Erased, and nobody asked for that.
+    ErasedUnasked { seq: u64 },
+    /// Erased, and more is on record of it than that.
+    Remains { seq: u64 },
+    /// Delivered after its erasure had been answered as done.
+    SentErased { subscriber: &'static str, seq: u64 },
     /// Webhooks were sent all the time, and none was answered 200.
     NothingAccepted,
     /// The store's file is damaged.
@@ -292,6 +411,15 @@ impl fmt::Display for Violation {
                 f,
                 "unsettled: {subscriber} stays at {cursor} of {head}, with {waiting} waiting"
             ),
+            Self::NotErased { seq } => write!(f, "not erased: {seq} is kept, though its erasure was answered as done"),
+            Self::ErasedUnasked { seq } => write!(f, "erased unasked: {seq}"),
+            Self::Remains { seq } => write!(f, "remains: {seq} is erased, and more is on record of it than that"),
+            Self::SentErased { subscriber, seq } => {
+                write!(
+                    f,
+                    "sent erased: {subscriber} got {seq} after its erasure was answered as done"
+                )
+            }
             Self::NothingAccepted => write!(f, "nothing accepted: no webhook was answered 200"),
             Self::Damaged { how } => write!(f, "damaged: {how}"),
             Self::Broken { how } => write!(f, "broken: {how}"),
@@ -301,11 +429,19 @@ impl fmt::Display for Violation {
 
 /// What has to be true at any moment, also when the gateway was killed just now.
 ///
-/// `sent` has to be as of before the record was taken, `subscribers` as of after.
-pub fn check_always(sent: &[Sent], record: &Record, subscribers: &[Subscriber]) -> Vec<Violation> {
+/// `sent` has to be as of before the record was taken, `subscribers` as of after, and no erasure may be under way meanwhile.
+pub fn check_always(
+    sent: &[Sent],
+    record: &Record,
+    subscribers: &[Subscriber],
+    erasures: &[Erasure],
+) -> Vec<Violation> {
     let mut found = Vec::new();
     check_feed(record, &mut found);
     check_kept(sent, record, &mut found);
+    check_tombstones(record, &mut found);
+    let record = &recall(sent, record, subscribers, erasures);
+    check_erasures(sent, record, subscribers, erasures, &mut found);
     for subscriber in subscribers {
         check_cursor(record, subscriber, &mut found);
     }
@@ -313,8 +449,14 @@ pub fn check_always(sent: &[Sent], record: &Record, subscribers: &[Subscriber]) 
 }
 
 /// What has to be true in the end, when everything had its time.
-pub fn check_finally(sent: &[Sent], record: &Record, subscribers: &[Subscriber]) -> Vec<Violation> {
-    let mut found = check_always(sent, record, subscribers);
+pub fn check_finally(
+    sent: &[Sent],
+    record: &Record,
+    subscribers: &[Subscriber],
+    erasures: &[Erasure],
+) -> Vec<Violation> {
+    let mut found = check_always(sent, record, subscribers, erasures);
+    let record = &recall(sent, record, subscribers, erasures);
     check_origins(sent, record, &mut found);
     if sent.iter().all(|webhook| webhook.accepted.is_none()) {
         found.push(Violation::NothingAccepted);
@@ -323,10 +465,52 @@ pub fn check_finally(sent: &[Sent], record: &Record, subscribers: &[Subscriber])
         check_deliveries(record, subscriber, &mut found);
         check_settled(record, subscriber, &mut found);
         if subscriber.in_order {
-            check_order(record, subscriber, &mut found);
+            check_order(sent, record, subscriber, erasures, &mut found);
         }
     }
     found
+}
+
+/// The record with every tombstone as what it was, by a former look at it, or else by what was delivered of it. Of one that
+/// nobody saw, the webhook tells whose it was.
+fn recall(sent: &[Sent], record: &Record, subscribers: &[Subscriber], erasures: &[Erasure]) -> Record {
+    let mut record = record.clone();
+    let tombstones = record.events.iter_mut().chain(&mut record.forgotten.events);
+    let tombstones: Vec<&mut Event> = tombstones.filter(|event| event.is_tombstone()).collect();
+    if tombstones.is_empty() {
+        return record;
+    }
+    let mut delivered: HashMap<&str, Vec<&Bytes>> = HashMap::new();
+    for arrival in subscribers.iter().flat_map(|subscriber| &subscriber.arrivals) {
+        delivered.entry(&arrival.id).or_default().push(&arrival.body);
+    }
+    for event in tombstones {
+        event.recalled = true;
+        let bodies = delivered.get(event.id.as_str()).map_or(&[][..], Vec::as_slice);
+        if let Some(was) = record.before_erasure.get(&event.seq) {
+            event.kind.clone_from(&was.kind);
+            event.subject.clone_from(&was.subject);
+            event.json = was.json.clone();
+        } else if !bodies.iter().any(|body| event.recall(body)) {
+            let of_event = origins(sent, &event.id);
+            let wish = |erasure: &&Erasure| of_event.iter().any(|webhook| webhook.speaks_of(&erasure.subject));
+            event.subject = erasures
+                .iter()
+                .find(wish)
+                .map_or_else(String::new, |it| it.subject.clone());
+            event.json = Bytes::new();
+        }
+    }
+    record
+}
+
+/// The webhooks that this event may have come in.
+fn origins<'s>(sent: &'s [Sent], id: &str) -> Vec<&'s Sent> {
+    let of_event: Vec<&Sent> = sent.iter().filter(|webhook| webhook.has(id)).collect();
+    if of_event.is_empty() {
+        return sent.iter().filter(|webhook| webhook.accepted.is_none()).collect();
+    }
+    of_event
 }
 
 fn check_feed(record: &Record, found: &mut Vec<Violation>) {
@@ -352,18 +536,98 @@ fn check_kept(sent: &[Sent], record: &Record, found: &mut Vec<Violation>) {
     let ids: HashSet<&str> = events.map(|event| event.id.as_str()).collect();
     let quarantine = record.quarantine.iter().chain(&record.forgotten.quarantine);
     let quarantine: HashSet<(&str, &[u8])> = quarantine.map(|it| (it.route.as_str(), &it.body[..])).collect();
+    let mut answered: HashMap<(&str, &[u8]), &[String]> = HashMap::new();
     for webhook in sent {
         let Some(accepted) = &webhook.accepted else { continue };
+        let before = answered
+            .entry((webhook.route, &webhook.body[..]))
+            .or_insert(&accepted.ids);
+        let others = accepted.ids.iter().filter(|id| !before.contains(id));
+        found.extend(others.map(|id| Violation::Twice { id: id.clone() }));
         let lost = |id: &str| Violation::Lost {
             route: webhook.route,
             id: id.to_owned(),
         };
-        if accepted.is_empty() && !quarantine.contains(&(webhook.route, &webhook.body[..])) {
+        if accepted.ids.is_empty() && !quarantine.contains(&(webhook.route, &webhook.body[..])) {
             found.push(lost("a webhook without events"));
         }
-        let missing = accepted.iter().filter(|id| !ids.contains(id.as_str()));
+        let missing = accepted.ids.iter().filter(|id| !ids.contains(id.as_str()));
         found.extend(missing.map(|id| lost(id)));
     }
+}
+
+fn check_tombstones(record: &Record, found: &mut Vec<Violation>) {
+    let tombstones = record.events.iter().filter(|event| event.is_tombstone());
+    let telling = tombstones.filter(|event| !event.is_bare());
+    found.extend(telling.map(|event| Violation::Remains { seq: event.seq }));
+}
+
+/// What was in the feed when its erasure was asked for is erased once that was answered, and reaches nobody any more but by
+/// an attempt that was under way then. Nothing is erased that nobody asked for.
+fn check_erasures(
+    sent: &[Sent],
+    record: &Record,
+    subscribers: &[Subscriber],
+    erasures: &[Erasure],
+    found: &mut Vec<Violation>,
+) {
+    let mut known_since: HashMap<&str, Tick> = HashMap::new();
+    let mut known = |id, at: Tick| {
+        let since = known_since.entry(id).or_insert(at);
+        *since = at.min(*since);
+    };
+    for Accepted { at, ids } in sent.iter().filter_map(|webhook| webhook.accepted.as_ref()) {
+        ids.iter().for_each(|id| known(id.as_str(), *at));
+    }
+    for arrival in subscribers.iter().flat_map(|subscriber| &subscriber.arrivals) {
+        known(arrival.id.as_str(), arrival.at);
+    }
+    // What comes again after its tombstone is forgotten is kept like any other.
+    let forgotten: HashSet<&str> = record.forgotten.events.iter().map(|event| event.id.as_str()).collect();
+    // By id: its place, when it was erased at the latest, and when nothing of it was under way any more.
+    let mut erased: HashMap<&str, (u64, Tick, Tick)> = HashMap::new();
+    for event in &record.events {
+        let id = event.id.as_str();
+        if event.recalled && possible_erasures(sent, erasures, event).next().is_none() {
+            found.push(Violation::ErasedUnasked { seq: event.seq });
+        }
+        let since = known_since.get(id).copied().filter(|_| !forgotten.contains(id));
+        let covers =
+            |erasure: &&Erasure| erasure.subject == event.subject && since.is_some_and(|at| at < erasure.asked);
+        let covering = || erasures.iter().filter(covers);
+        let Some(done) = covering().filter_map(|it| it.done).min() else {
+            continue;
+        };
+        let over = covering().filter_map(|it| it.over).min();
+        erased.insert(id, (event.seq, done, over.unwrap_or(Tick::MAX)));
+        if !event.recalled {
+            found.push(Violation::NotErased { seq: event.seq });
+        }
+    }
+    for subscriber in subscribers {
+        let mut under_way = HashSet::new();
+        for arrival in &subscriber.arrivals {
+            let Some((seq, done, over)) = erased.get(arrival.id.as_str()) else {
+                continue;
+            };
+            // An event has one attempt at a time.
+            if arrival.at > *over || arrival.at > *done && !under_way.insert(seq) {
+                found.push(Violation::SentErased {
+                    subscriber: subscriber.name,
+                    seq: *seq,
+                });
+            }
+        }
+    }
+}
+
+/// Those that may have erased it: of its call, and not done before its webhook was sent.
+fn possible_erasures<'e>(sent: &[Sent], erasures: &'e [Erasure], event: &Event) -> impl Iterator<Item = &'e Erasure> {
+    let origins = origins(sent, &event.id).into_iter();
+    let of_call = origins.filter(|webhook| webhook.speaks_of(&event.subject));
+    let begun = of_call.map(|webhook| webhook.begun).min();
+    let wanted = erasures.iter().filter(move |erasure| erasure.subject == event.subject);
+    wanted.filter(move |erasure| erasure.done.is_none_or(|done| begun.is_none_or(|begun| begun < done)))
 }
 
 /// Everything kept was sent, and nothing sent was kept twice.
@@ -371,6 +635,16 @@ fn check_origins(sent: &[Sent], record: &Record, found: &mut Vec<Violation>) {
     let known: HashSet<(&str, &[u8])> = sent.iter().map(|webhook| (webhook.route, &webhook.body[..])).collect();
     let mut once = HashSet::new();
     for event in &record.events {
+        if event.recalled {
+            // Its webhook is empty. That it was kept only once shows by its id.
+            if !origins(sent, &event.id)
+                .iter()
+                .any(|webhook| webhook.speaks_of(&event.subject))
+            {
+                found.push(Violation::Unknown { what: event.id.clone() });
+            }
+            continue;
+        }
         let origin = event.webhook.as_ref().map(|body| (event.route.as_str(), &body[..]));
         match origin.filter(|origin| known.contains(origin)) {
             // Each of ours becomes one event.
@@ -401,7 +675,7 @@ fn check_cursor(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violat
         .events
         .iter()
         .take_while(|event| event.seq <= progress.cursor)
-        .filter(|event| subscriber.wants(event))
+        .filter(|event| subscriber.wants(event) && !event.recalled)
         .filter(|event| !taken.contains(event.id.as_str()))
         .filter(|event| !progress.waiting.contains(&event.seq) && !progress.dead.contains(&event.seq));
     found.extend(passed.map(|event| Violation::CursorPassed {
@@ -453,22 +727,9 @@ fn check_settled(record: &Record, subscriber: &Subscriber, found: &mut Vec<Viola
         if progress.dead.contains(&seq) && record.forgotten.may(event.kept_at) {
             // Given up for its age.
         } else if progress.dead.contains(&seq) {
-            let attempts = progress.attempts.get(&seq).map_or(&[][..], Vec::as_slice);
-            let numbers: Vec<u32> = attempts.iter().map(|(number, _)| *number).collect();
-            let has_failed = |(_, status): &(u32, Option<u16>)| status.is_none_or(|it| !(200..300).contains(&it));
-            let is_whole = if subscriber.replays.one_by_one.contains(&event.id) {
-                // The schedule began anew at any moment, also after it was taken.
-                let last = attempts
-                    .rchunks(subscriber.attempts as usize)
-                    .next()
-                    .unwrap_or_default();
-                last.len() as u32 == subscriber.attempts && last.iter().all(has_failed)
-            } else {
-                // One whose last attempt was answered 410, or that was dead, has the whole schedule once more.
-                !attempts.is_empty()
-                    && (attempts.len() as u32).is_multiple_of(subscriber.attempts)
-                    && attempts.iter().all(has_failed)
-            };
+            let numbers: Vec<u32> = progress.attempts_of(seq).iter().map(|(number, _)| *number).collect();
+            // Given up early where nothing was left to deliver.
+            let is_whole = event.recalled || has_spent_all(subscriber, event, progress);
             if !is_whole || !numbers.iter().copied().eq(1..=numbers.len() as u32) {
                 found.push(Violation::DeadTooSoon {
                     subscriber: name,
@@ -476,7 +737,7 @@ fn check_settled(record: &Record, subscriber: &Subscriber, found: &mut Vec<Viola
                     attempts: numbers,
                 });
             }
-        } else if !was_taken {
+        } else if !was_taken && !event.recalled {
             found.push(Violation::Undelivered { subscriber: name, seq });
         }
         if progress.delivered.contains(&seq) && !was_taken {
@@ -494,11 +755,36 @@ fn check_settled(record: &Record, subscriber: &Subscriber, found: &mut Vec<Viola
     }
 }
 
-/// The first arrival of an event comes after every earlier one of its subject was taken, or had its last attempt. What an
-/// operator puts back comes when it comes.
-fn check_order(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violation>) {
-    let nothing = BTreeSet::new();
-    let dead = record.subscribers.get(subscriber.name).map_or(&nothing, |it| &it.dead);
+/// Whether the attempts on record are all that a delivery has before it is dead.
+fn has_spent_all(subscriber: &Subscriber, event: &Event, progress: &Progress) -> bool {
+    let attempts = progress.attempts_of(event.seq);
+    let has_failed = |(_, status): &(u32, Option<u16>)| status.is_none_or(|it| !(200..300).contains(&it));
+    if subscriber.replays.one_by_one.contains(&event.id) {
+        // The schedule began anew at any moment, also after it was taken.
+        let last = attempts
+            .rchunks(subscriber.attempts as usize)
+            .next()
+            .unwrap_or_default();
+        last.len() as u32 == subscriber.attempts && last.iter().all(has_failed)
+    } else {
+        // One whose last attempt was answered 410, or that was dead, has the whole schedule once more.
+        !attempts.is_empty()
+            && (attempts.len() as u32).is_multiple_of(subscriber.attempts)
+            && attempts.iter().all(has_failed)
+    }
+}
+
+/// The first arrival of an event comes after every earlier one of its subject was taken, or had its last attempt, or may have
+/// been erased. What an operator puts back comes when it comes.
+fn check_order(
+    sent: &[Sent],
+    record: &Record,
+    subscriber: &Subscriber,
+    erasures: &[Erasure],
+    found: &mut Vec<Violation>,
+) {
+    let nothing = Progress::default();
+    let progress = record.subscribers.get(subscriber.name).unwrap_or(&nothing);
     let taken = taken(subscriber);
     let mut arrived: HashMap<&str, Vec<Tick>> = HashMap::new();
     for arrival in &subscriber.arrivals {
@@ -524,12 +810,17 @@ fn check_order(record: &Record, subscriber: &Subscriber, found: &mut Vec<Violati
             });
         }
         let end = taken.get(id).copied().unwrap_or(Tick::MAX);
-        let end = match dead.contains(&event.seq) {
+        let was_given_up = progress.dead.contains(&event.seq)
+            && (!event.recalled || record.forgotten.may(event.kept_at) || has_spent_all(subscriber, event, progress));
+        let end = match was_given_up {
             // It may have been taken before, and a crash had it delivered again; or after, by an answer that nobody waited
             // for any more. It may have died without reaching the subscriber at all.
             true => end.min(times.last().copied().unwrap_or(0)),
             false => end,
         };
+        let erased = event.recalled.then(|| possible_erasures(sent, erasures, event));
+        let erased = erased.and_then(|erasures| erasures.map(|erasure| erasure.asked).min());
+        let end = end.min(erased.unwrap_or(Tick::MAX));
         // It may have been dead before, and put back when the next one had come already.
         let was_dead = times.get(subscriber.attempts as usize - 1);
         let end = match was_dead {
@@ -564,6 +855,7 @@ mod tests {
         sent: Vec<Sent>,
         record: Record,
         subscribers: Vec<Subscriber>,
+        erasures: Vec<Erasure>,
     }
 
     fn body(text: &'static str) -> Bytes {
@@ -582,8 +874,13 @@ mod tests {
             kind: "call.completed".to_owned(),
             subject: "magpipe/1".to_owned(),
             route: "magpipe".to_owned(),
-            json: Bytes::from(format!("{{\"id\":{id:?},\"sequence\":\"{seq}\"}}")),
+            json: Bytes::from(format!(
+                "{{\"id\":{id:?},\"sequence\":\"{seq}\",\"source\":\"/routes/magpipe\",\"type\":\"call.completed\",\
+                 \"subject\":\"magpipe/1\"}}"
+            )),
             webhook: Some(body(webhook)),
+            rest: String::new(),
+            recalled: false,
         }
     }
 
@@ -609,7 +906,11 @@ mod tests {
         let sent = |text, ids: &[&str]| Sent {
             route: "magpipe",
             body: body(text),
-            accepted: Some(ids.iter().map(|id| (*id).to_owned()).collect()),
+            begun: 0,
+            accepted: Some(Accepted {
+                at: 1,
+                ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+            }),
         };
         let events = vec![event(1, "a", "first"), event(2, "b", "second")];
         let subscriber = Subscriber {
@@ -637,9 +938,10 @@ mod tests {
                 events,
                 quarantine: vec![in_quarantine("odd")],
                 subscribers: [("crm".to_owned(), progress)].into(),
-                forgotten: Forgotten::default(),
+                ..Record::default()
             },
             subscribers: vec![subscriber],
+            erasures: Vec::new(),
         }
     }
 
@@ -658,11 +960,11 @@ mod tests {
         }
 
         fn always(&self) -> Vec<Violation> {
-            check_always(&self.sent, &self.record, &self.subscribers)
+            check_always(&self.sent, &self.record, &self.subscribers, &self.erasures)
         }
 
         fn finally(&self) -> Vec<Violation> {
-            check_finally(&self.sent, &self.record, &self.subscribers)
+            check_finally(&self.sent, &self.record, &self.subscribers, &self.erasures)
         }
     }
 
@@ -682,6 +984,7 @@ mod tests {
             it.sent.push(Sent {
                 route: "salpre",
                 body: body("never answered"),
+                begun: 9,
                 accepted: None,
             });
         });
@@ -1038,5 +1341,301 @@ mod tests {
             it.progress().delivered.insert(3);
         });
         assert_eq!(again.finally(), []);
+    }
+
+    /// What is left of one.
+    fn tombstone(seq: u64, id: &str) -> Event {
+        Event {
+            kind: ERASED.to_owned(),
+            subject: String::new(),
+            json: Bytes::from(format!(
+                "{{\"specversion\":\"1.0\",\"id\":{id:?},\"source\":\"/routes/magpipe\",\"type\":\"erased\",\
+                 \"time\":\"2026-02-18T15:30:45Z\",\"sequence\":\"{seq}\"}}"
+            )),
+            webhook: Some(Bytes::new()),
+            ..event(seq, id, "")
+        }
+    }
+
+    fn erasure(asked: Tick, done: Option<Tick>) -> Erasure {
+        Erasure {
+            subject: "magpipe/1".to_owned(),
+            asked,
+            done,
+            over: done.map(|done| done + 10),
+        }
+    }
+
+    /// The call is erased, as asked at 20 and answered at 22, after both of its events had been delivered.
+    fn erased() -> World {
+        let mut memory = Memory::default();
+        world().with(|it| {
+            it.sent[0].body = body("first of call 1");
+            it.sent[1].body = body("second of call 1");
+            it.record.events[0].webhook = Some(body("first of call 1"));
+            it.record.events[1].webhook = Some(body("second of call 1"));
+            memory.compare(&mut it.record, None);
+            it.record.events[0] = tombstone(1, "a");
+            it.record.events[1] = tombstone(2, "b");
+            memory.compare(&mut it.record, None);
+            it.erasures = vec![erasure(20, Some(22))];
+        })
+    }
+
+    #[test]
+    fn what_is_erased_as_asked_is_well() {
+        assert_eq!(erased().finally(), []);
+        let unseen = erased().with(|it| it.record.before_erasure.clear());
+        assert_eq!(unseen.finally(), [], "what was delivered tells of it");
+        let of_nobody = erased().with(|it| {
+            it.record.before_erasure.clear();
+            it.arrivals().clear();
+            it.progress().delivered.clear();
+        });
+        assert_eq!(of_nobody.finally(), [], "its webhooks tell whose it is");
+        let unanswered = of_nobody.with(|it| it.sent.iter_mut().take(2).for_each(|webhook| webhook.accepted = None));
+        assert_eq!(unanswered.finally(), []);
+        let by_one_that_was_killed = erased().with(|it| it.erasures[0] = erasure(20, None));
+        assert_eq!(by_one_that_was_killed.finally(), []);
+    }
+
+    #[test]
+    fn what_is_not_erased_is_found() {
+        let kept = || {
+            erased().with(|it| {
+                it.record.events[1] = Event {
+                    webhook: Some(body("second of call 1")),
+                    ..event(2, "b", "")
+                };
+            })
+        };
+        assert_eq!(kept().always(), [Violation::NotErased { seq: 2 }]);
+        // Nobody knew that it was kept when the erasure was asked for.
+        let later = kept().with(|it| {
+            it.sent[1].accepted.as_mut().unwrap().at = 21;
+            it.arrivals()[2].at = 21;
+            it.arrivals()[2].taken = Some(21);
+        });
+        assert_eq!(later.finally(), []);
+        // One that was not answered may have done a part.
+        assert_eq!(kept().with(|it| it.erasures[0] = erasure(20, None)).finally(), []);
+    }
+
+    #[test]
+    fn what_nobody_wanted_erased_is_found() {
+        let unasked = |seq| Violation::ErasedUnasked { seq };
+        assert_eq!(
+            erased().with(|it| it.erasures.clear()).always(),
+            [unasked(1), unasked(2)]
+        );
+        let of_another_call = erased().with(|it| it.erasures[0].subject = "magpipe/2".to_owned());
+        assert_eq!(of_another_call.always(), [unasked(1), unasked(2)]);
+        let unseen = of_another_call.with(|it| {
+            it.record.before_erasure.clear();
+            it.arrivals().clear();
+        });
+        assert!(unseen.always().contains(&unasked(1)));
+        // Sent only when the erasure was done.
+        assert_eq!(erased().with(|it| it.sent[1].begun = 23).always(), [unasked(2)]);
+    }
+
+    #[test]
+    fn a_tombstone_that_nobody_sent_is_found() {
+        let unsent = erased().with(|it| {
+            it.sent.remove(1);
+        });
+        assert_eq!(unsent.finally(), [Violation::Unknown { what: "b".to_owned() }]);
+    }
+
+    #[test]
+    fn what_remains_of_one_that_is_erased_is_found() {
+        let changes: [fn(&mut Event); 5] = [
+            |it| it.webhook = Some(body("first")),
+            |it| it.rest = "an answer".to_owned(),
+            |it| it.subject = "magpipe/1".to_owned(),
+            |it| {
+                it.json = Bytes::from_static(
+                    br#"{"id":"a","source":"/routes/magpipe","type":"erased","sequence":"1","subject":"magpipe/1"}"#,
+                );
+            },
+            |it| it.json = event(1, "a", "").json,
+        ];
+        for change in changes {
+            let world = erased().with(|it| change(&mut it.record.events[0]));
+            assert_eq!(world.always(), [Violation::Remains { seq: 1 }]);
+        }
+    }
+
+    #[test]
+    fn a_delivery_of_what_is_erased_is_found() {
+        let sent = |at: &[Tick]| {
+            erased().with(|it| {
+                for at in at {
+                    let arrived = arrival(*at, &event(1, "a", ""), Some(*at));
+                    it.arrivals().push(arrived);
+                }
+            })
+        };
+        let violation = Violation::SentErased {
+            subscriber: "crm",
+            seq: 1,
+        };
+        // Before the answer as often as it likes, and one that was under way then, as long as its gateway lives.
+        assert_eq!(sent(&[20, 21, 30]).finally(), []);
+        assert_eq!(sent(&[23, 24]).finally(), std::slice::from_ref(&violation));
+        assert_eq!(sent(&[33]).finally(), std::slice::from_ref(&violation));
+        assert_eq!(sent(&[33]).with(|it| it.erasures[0] = erasure(20, None)).finally(), []);
+        // Another one of the call was kept while it was at work, and may be erased or not.
+        let later = sent(&[33]).with(|it| {
+            it.sent[0].accepted.as_mut().unwrap().at = 21;
+            it.arrivals().retain(|arrival| arrival.at > 30 || arrival.id == "b");
+        });
+        assert_eq!(later.always(), []);
+    }
+
+    #[test]
+    fn a_delivery_of_a_tombstone_is_found() {
+        let altered = Violation::Altered {
+            subscriber: "crm",
+            seq: 1,
+        };
+        for is_known in [true, false] {
+            let world = erased().with(|it| {
+                if !is_known {
+                    it.record.before_erasure.clear();
+                }
+                it.arrivals()[0].body = tombstone(1, "a").json;
+            });
+            assert_eq!(world.finally(), std::slice::from_ref(&altered));
+        }
+    }
+
+    #[test]
+    fn what_is_erased_was_delivered_like_any_other_before() {
+        let altered = erased().with(|it| it.arrivals()[0].body = event(1, "a", "other").json.slice(1..));
+        let violation = Violation::Altered {
+            subscriber: "crm",
+            seq: 1,
+        };
+        assert_eq!(altered.finally(), std::slice::from_ref(&violation));
+        assert_eq!(
+            altered.with(|it| it.record.before_erasure.clear()).finally(),
+            [violation]
+        );
+        let unwanted = erased().with(|it| it.subscribers[0].types = &["message.*"]);
+        assert_eq!(unwanted.finally().len(), 3);
+        let claimed = erased().with(|it| {
+            it.arrivals().pop();
+        });
+        let violation = Violation::Claimed {
+            subscriber: "crm",
+            seq: 2,
+        };
+        assert_eq!(claimed.finally(), [violation]);
+    }
+
+    #[test]
+    fn what_is_erased_is_owed_to_nobody() {
+        let owed = || {
+            erased().with(|it| {
+                it.arrivals().pop();
+                it.progress().delivered.remove(&2);
+            })
+        };
+        assert_eq!(owed().finally(), [], "passed over");
+        let given_up = owed().with(|it| it.progress().dead = [2].into());
+        assert_eq!(given_up.finally(), [], "before its first attempt");
+        let numbers = given_up.with(|it| drop(it.progress().attempts.insert(2, vec![(2, Some(500))])));
+        let too_soon = Violation::DeadTooSoon {
+            subscriber: "crm",
+            seq: 2,
+            attempts: vec![2],
+        };
+        assert_eq!(numbers.finally(), [too_soon]);
+        let unsettled = owed().with(|it| it.progress().waiting = [2].into());
+        assert_eq!(unsettled.finally().len(), 1);
+    }
+
+    #[test]
+    fn what_follows_in_its_call_waits_until_it_is_erased() {
+        let overtaken = Violation::Overtaken {
+            subscriber: "crm",
+            earlier: 1,
+            later: 2,
+        };
+        // The first one is never taken, the second comes at 4 or at 25, and was sent after the erasure.
+        let followed = |at: Tick| {
+            erased().with(|it| {
+                it.record.events[1] = Event {
+                    webhook: Some(body("second of call 1")),
+                    ..event(2, "b", "")
+                };
+                it.sent[1].accepted.as_mut().unwrap().at = 24;
+                it.arrivals()[1].taken = None;
+                it.arrivals()[2].at = at;
+                it.arrivals()[2].taken = Some(at);
+                it.progress().delivered.remove(&1);
+                it.erasures[0] = erasure(20, None);
+            })
+        };
+        assert_eq!(followed(25).finally(), []);
+        assert_eq!(followed(4).finally(), std::slice::from_ref(&overtaken));
+        // It is dead because it was erased, and not before.
+        let dead = |attempts: &[(u32, Option<u16>)]| {
+            followed(4).with(|it| {
+                it.progress().dead.insert(1);
+                it.progress().attempts.insert(1, attempts.to_vec());
+            })
+        };
+        assert_eq!(dead(&[(1, Some(500))]).finally(), [overtaken]);
+        assert_eq!(dead(&[(1, Some(500)), (2, None)]).finally(), []);
+    }
+
+    #[test]
+    fn one_that_was_erased_and_forgotten_is_kept_again() {
+        let again = |before: u64| {
+            erased().with(|it| {
+                let mut memory = Memory::default();
+                memory.compare(&mut it.record, None);
+                it.record.events.remove(0);
+                let kept_again = Event {
+                    webhook: Some(body("first of call 1")),
+                    ..event(3, "a", "")
+                };
+                it.record.events.push(kept_again.clone());
+                memory.compare(&mut it.record, Some(at(before)));
+                it.arrivals().retain(|arrival| arrival.id == "b");
+                it.arrivals().push(arrival(40, &kept_again, Some(41)));
+                it.progress().delivered = [2, 3].into();
+                it.progress().cursor = 3;
+            })
+        };
+        assert_eq!(again(2).finally(), []);
+        assert!(again(1).finally().contains(&Violation::NotErased { seq: 3 }));
+    }
+
+    #[test]
+    fn a_webhook_that_is_sent_again_is_answered_as_before() {
+        let again = |id: &str| {
+            erased().with(|it| {
+                let accepted = Accepted {
+                    at: 30,
+                    ids: vec![id.to_owned()],
+                };
+                it.sent.push(Sent {
+                    begun: 29,
+                    accepted: Some(accepted),
+                    ..it.sent[0].clone()
+                });
+            })
+        };
+        assert_eq!(again("a").finally(), []);
+        let anew = again("c").with(|it| {
+            it.record.events.push(Event {
+                webhook: Some(body("first of call 1")),
+                ..event(3, "c", "")
+            });
+        });
+        assert!(anew.always().contains(&Violation::Twice { id: "c".to_owned() }));
     }
 }

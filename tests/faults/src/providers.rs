@@ -1,6 +1,7 @@
 //! The providers' side: calls that live through their events, each posted once answered, from many connections.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,13 +20,17 @@ use tokio::sync::watch;
 use crate::{
     chance::Chance,
     gateway::Addresses,
-    model::{Sent, Violation},
+    model::{Accepted, Erasure, Sent, Violation, speaks_of},
+    subscribers::Ticks,
 };
 
 /// How long a provider waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a webhook is posted at most.
 const TRIES: u64 = 6;
+
+/// How many of its webhooks a connection can post once more.
+const REMEMBERED: usize = 64;
 
 /// What a provider posts about one call, or another matter, in order. The names are those of the samples.
 const LIVES: &[(&str, &[&str])] = &[
@@ -76,6 +81,9 @@ pub struct Providers {
     pub unsynced: AtomicU64,
     /// Between two webhooks of a connection, at most.
     pub pause: Duration,
+    pub ticks: Arc<Ticks>,
+    /// What an operator wanted erased so far.
+    pub erasures: Mutex<Vec<Erasure>>,
 }
 
 impl Providers {
@@ -87,11 +95,17 @@ impl Providers {
     /// One connection: posts call after call until it is stopped.
     pub async fn post(self: Arc<Self>, mut chance: Chance) {
         let client = simulate::client(TIMEOUT).expect("a client can be made");
+        let mut posted = VecDeque::new();
         while !self.stop.load(Ordering::Relaxed) {
             if chance.permille(30) {
                 let webhook = self.unmappable(&mut chance);
-                self.insist(&client, webhook, &mut chance).await;
+                self.insist(&client, &webhook, true, &mut chance).await;
                 continue;
+            }
+            if chance.permille(60)
+                && let Some(webhook) = self.one_to_repeat(&posted, &mut chance)
+            {
+                self.insist(&client, webhook, false, &mut chance).await;
             }
             let (provider, life) = *chance.one_of(LIVES);
             let samples = simulate::samples(provider);
@@ -99,9 +113,28 @@ impl Providers {
             for stage in life {
                 let sample = samples.iter().find(|sample| sample.name == *stage);
                 let webhook = self.webhook(sample.expect("the sample is there"), identity);
-                self.insist(&client, webhook, &mut chance).await;
+                self.insist(&client, &webhook, true, &mut chance).await;
+                if posted.len() == REMEMBERED {
+                    posted.pop_front();
+                }
+                posted.push_back(webhook);
             }
         }
+    }
+
+    /// One that was posted before, preferably of a call that is erased.
+    fn one_to_repeat<'w>(&self, posted: &'w VecDeque<Webhook>, chance: &mut Chance) -> Option<&'w Webhook> {
+        let erasures = lock(&self.erasures);
+        let is_erased = |webhook: &&Webhook| {
+            let mut subjects = erasures.iter().map(|erasure| &erasure.subject);
+            subjects.any(|subject| speaks_of(webhook.provider, &webhook.body, subject))
+        };
+        let mut among: Vec<&Webhook> = posted.iter().filter(is_erased).collect();
+        drop(erasures);
+        if among.is_empty() || chance.permille(200) {
+            among = posted.iter().collect();
+        }
+        (!among.is_empty()).then(|| *chance.one_of(&among))
     }
 
     fn webhook(&self, sample: &Sample, identity: u64) -> Webhook {
@@ -134,12 +167,13 @@ impl Providers {
     }
 
     /// Posts a webhook until it is answered 200, a few times at most, as providers do.
-    async fn insist(&self, client: &reqwest::Client, webhook: Webhook, chance: &mut Chance) {
+    async fn insist(&self, client: &reqwest::Client, webhook: &Webhook, is_new: bool, chance: &mut Chance) {
         let index = {
             let mut sent = lock(&self.sent);
             sent.push(Sent {
                 route: webhook.provider,
                 body: webhook.body.clone(),
+                begun: self.ticks.next(),
                 accepted: None,
             });
             sent.len() - 1
@@ -161,11 +195,12 @@ impl Providers {
             match answer {
                 Some((200, body)) => {
                     // Posted again, it may have been kept before.
-                    if attempt == 1 && before == after && before % 2 == 1 {
+                    if is_new && attempt == 1 && before == after && before % 2 == 1 {
                         let route = webhook.provider;
                         lock(&self.violations).push(Violation::AnsweredWithoutSync { route });
                     }
-                    lock(&self.sent)[index].accepted = Some(ids(&body));
+                    let at = self.ticks.next();
+                    lock(&self.sent)[index].accepted = Some(Accepted { at, ids: ids(&body) });
                     return;
                 }
                 Some((503, _)) | None => {}
@@ -223,7 +258,7 @@ mod tests {
     use super::*;
 
     /// What is said of a webhook whose answers come from `gateway`, and how often it was posted.
-    async fn said_of_one(gateway: &Subscriber, providers: &Arc<Providers>) -> (usize, Vec<Violation>) {
+    async fn said_of_one(gateway: &Subscriber, providers: &Arc<Providers>, is_new: bool) -> (usize, Vec<Violation>) {
         let webhook = Webhook {
             provider: "magpipe",
             path: "/hooks/magpipe".to_owned(),
@@ -233,7 +268,7 @@ mod tests {
         let before = gateway.deliveries().len();
         let client = simulate::client(TIMEOUT).unwrap();
         // This one does not give up after a failure.
-        providers.insist(&client, webhook, &mut Chance::new(1)).await;
+        providers.insist(&client, &webhook, is_new, &mut Chance::new(1)).await;
         let said = std::mem::take(&mut *lock(&providers.violations));
         (gateway.deliveries().len() - before, said)
     }
@@ -253,20 +288,25 @@ mod tests {
             violations: Mutex::default(),
             unsynced: AtomicU64::new(0),
             pause: Duration::ZERO,
+            ticks: Arc::default(),
+            erasures: Mutex::default(),
         });
         let accepts = || Reply::status(200).body(r#"{"accepted":[]}"#);
         gateway.rule(move |_| accepts());
         let unsynced = &providers.unsynced;
 
-        assert_eq!(said_of_one(&gateway, &providers).await, (1, vec![]));
+        assert_eq!(said_of_one(&gateway, &providers, true).await, (1, vec![]));
 
         unsynced.store(1, Ordering::SeqCst);
         let violation = Violation::AnsweredWithoutSync { route: "magpipe" };
-        assert_eq!(said_of_one(&gateway, &providers).await, (1, vec![violation]));
+        assert_eq!(said_of_one(&gateway, &providers, true).await, (1, vec![violation]));
+
+        // One that was posted long ago is kept long since.
+        assert_eq!(said_of_one(&gateway, &providers, false).await, (1, vec![]));
 
         // It may have been kept before, and only the answer failed.
         gateway.script([Reply::status(503)]);
-        assert_eq!(said_of_one(&gateway, &providers).await, (2, vec![]));
+        assert_eq!(said_of_one(&gateway, &providers, true).await, (2, vec![]));
 
         // The fault ends, or ends and begins anew, before the answer; or it begins only then.
         for (before, meanwhile) in [(1, 2), (1, 3), (2, 3)] {
@@ -277,7 +317,7 @@ mod tests {
                 accepts()
             });
             assert_eq!(
-                said_of_one(&gateway, &providers).await,
+                said_of_one(&gateway, &providers, true).await,
                 (1, vec![]),
                 "{before} {meanwhile}"
             );

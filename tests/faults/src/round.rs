@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use callfeed::{config, simulate, store::Query};
+use callfeed::{config, event::ERASED, simulate, store::Query};
 use harness::provider_secret;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use crate::{
     chance::Chance,
     disk::{self, Disk, Syncs},
     gateway::{self, Addresses, Gateway, Starter},
-    model::{self, Memory, Record, Violation},
+    model::{self, Erasure, Memory, Record, Violation},
     providers::{Providers, lock},
     store::{self, Depth},
     subscribers::{CHARACTERS, Subscriber, Ticks},
@@ -47,6 +47,8 @@ const CHANGES: [(&str, &str); 2] = [
 ];
 /// Of the looks at the subscribers, in permille, those after which an operator has something delivered once more.
 const REPLAY_PERMILLE: u64 = 150;
+/// Of the looks of someone who erases calls, in permille, those after which one is.
+const ERASE_PERMILLE: u64 = 200;
 /// How far clocks jump.
 const CLOCK_MAX_SECONDS: u64 = 6 * 60 * 60;
 /// How long events are kept in a round of which some are forgotten.
@@ -82,11 +84,15 @@ pub struct Report {
     pub reloads: u64,
     /// Wishes to deliver something once more.
     pub replays: u64,
+    /// Erasures that were answered as done.
+    pub erasures: u64,
     /// Gateways that ended by themselves after a sync had failed.
     pub exits: u64,
     pub sent: usize,
     pub accepted: usize,
     pub events: usize,
+    /// Those of them that are erased.
+    pub erased: usize,
     /// Events that were kept for as long as they had to be.
     pub forgotten: usize,
     pub quarantined: usize,
@@ -113,10 +119,12 @@ impl Report {
             "clock_jumps": self.clock_jumps,
             "reloads": self.reloads,
             "replays": self.replays,
+            "erasures": self.erasures,
             "exits": self.exits,
             "webhooks_sent": self.sent,
             "webhooks_accepted": self.accepted,
             "events": self.events,
+            "erased": self.erased,
             "forgotten": self.forgotten,
             "quarantined": self.quarantined,
             "requests_at_subscribers": self.arrivals,
@@ -137,10 +145,12 @@ impl Report {
         self.clock_jumps += other.clock_jumps;
         self.reloads += other.reloads;
         self.replays += other.replays;
+        self.erasures += other.erasures;
         self.exits += other.exits;
         self.sent += other.sent;
         self.accepted += other.accepted;
         self.events += other.events;
+        self.erased += other.erased;
         self.forgotten += other.forgotten;
         self.quarantined += other.quarantined;
         self.arrivals += other.arrivals;
@@ -210,11 +220,12 @@ pub async fn play(ground: &Ground, seed: u64) -> Result<Report> {
     let mut round = Round::new(ground, seed, &directory).await?;
     round.play().await.with_context(|| format!("seed {seed}"))?;
     let mut report = round.report();
-    drop(round);
     report.took = began.elapsed();
     if report.violations.is_empty() {
+        drop(round);
         fs::remove_dir_all(&directory)?;
     } else {
+        fs::write(directory.join("arrivals.jsonl"), round.arrivals())?;
         let mut text = String::new();
         for violation in &report.violations {
             writeln!(text, "{violation}")?;
@@ -246,9 +257,22 @@ struct Round {
     record: Record,
     report: Report,
     replays: Arc<AtomicU64>,
-    /// What happened, in order, for whoever looks into a failure.
-    diary: Arc<Mutex<String>>,
+    ticks: Arc<Ticks>,
+    diary: Arc<Diary>,
+}
+
+/// What happened, in order, for whoever looks into a failure.
+struct Diary {
+    text: Mutex<String>,
     began: Instant,
+}
+
+impl Diary {
+    fn tell(&self, what: &str) {
+        let at = self.began.elapsed().as_secs_f64();
+        // Writing to memory does not fail.
+        let _ = writeln!(lock(&self.text), "{at:8.3} {what}");
+    }
 }
 
 impl Round {
@@ -274,6 +298,8 @@ impl Round {
             violations: Mutex::default(),
             unsynced: AtomicU64::new(0),
             pause: Duration::from_millis(*chance.one_of(&[10, 30, 60])),
+            ticks: Arc::clone(&ticks),
+            erasures: Mutex::default(),
         };
         Ok(Self {
             seed,
@@ -299,17 +325,18 @@ impl Round {
                 ..Report::default()
             },
             replays: Arc::default(),
-            diary: Arc::default(),
-            began: Instant::now(),
+            ticks,
+            diary: Arc::new(Diary {
+                text: Mutex::default(),
+                began: Instant::now(),
+            }),
             directory: directory.to_owned(),
             chance,
         })
     }
 
     fn tell(&self, what: &str) {
-        let at = self.began.elapsed().as_secs_f64();
-        // Writing to memory does not fail.
-        let _ = writeln!(lock(&self.diary), "{at:8.3} {what}");
+        self.diary.tell(what);
     }
 
     async fn play(&mut self) -> Result<()> {
@@ -323,7 +350,15 @@ impl Round {
             Arc::clone(&self.subscribers),
             Arc::clone(&self.addresses),
             Arc::clone(&self.replays),
+            Arc::clone(&self.diary),
             Chance::of(self.seed, b"operator"),
+        ));
+        outside.spawn(erase(
+            Arc::clone(&self.providers),
+            Arc::clone(&self.subscribers),
+            Arc::clone(&self.addresses),
+            Arc::clone(&self.diary),
+            Chance::of(self.seed, b"eraser"),
         ));
 
         for _ in 0..self.chance.within(5, 10) {
@@ -333,7 +368,7 @@ impl Round {
             }
         }
         self.settle(&mut outside).await?;
-        fs::write(self.directory.join("diary.txt"), &*lock(&self.diary))?;
+        fs::write(self.directory.join("diary.txt"), &*lock(&self.diary.text))?;
         Ok(())
     }
 
@@ -354,7 +389,7 @@ impl Round {
             self.set_clock(self.clock_seconds + passed as i64)?;
         }
         fs::write(&self.starter.config, &self.configuration)?;
-        let mut gateway = self.starter.start(&self.disk)?;
+        let mut gateway = self.start()?;
         let end = if self.chance.permille(100) {
             // It has not come up yet.
             let after = self.chance.within(0, 150);
@@ -395,6 +430,15 @@ impl Round {
         self.end(gateway, end).await?;
         self.recover()?;
         self.look().await
+    }
+
+    /// The next gateway. Whatever the one before sent has arrived.
+    fn start(&self) -> Result<Gateway> {
+        let now = self.ticks.next();
+        for erasure in lock(&self.providers.erasures).iter_mut().filter(|it| it.done.is_some()) {
+            erasure.over.get_or_insert(now);
+        }
+        self.starter.start(&self.disk)
     }
 
     /// Brings a fault about, and takes it away after a while or leaves it until the gateway's end.
@@ -525,7 +569,8 @@ impl Round {
         };
         self.record = record;
         let evidence: Vec<_> = self.subscribers.iter().map(Subscriber::evidence).collect();
-        let found = model::check_always(&sent, &self.record, &evidence);
+        let erasures = lock(&self.providers.erasures).clone();
+        let found = model::check_always(&sent, &self.record, &evidence, &erasures);
         self.tell(&format!(
             "{} sent, {} in the feed, {} in quarantine",
             sent.len(),
@@ -584,7 +629,7 @@ impl Round {
             subscriber.calm_down();
         }
         self.providers.stop.store(true, Ordering::Relaxed);
-        let mut gateway = self.starter.start(&self.disk)?;
+        let mut gateway = self.start()?;
         let Some(addresses) = gateway.listening().await? else {
             outside.abort_all();
             let how = format!("it did not start: {}", self.starter.log_end());
@@ -601,7 +646,8 @@ impl Round {
         if let Some(record) = self.read(Depth::Everything, &sent).await? {
             self.record = record;
             let evidence: Vec<_> = self.subscribers.iter().map(Subscriber::evidence).collect();
-            let found = model::check_finally(&sent, &self.record, &evidence);
+            let erasures = lock(&self.providers.erasures).clone();
+            let found = model::check_finally(&sent, &self.record, &evidence, &erasures);
             self.report.violations.extend(found);
         }
         self.tell("the end");
@@ -644,6 +690,11 @@ impl Round {
         report.forgotten = self.record.forgotten.events.len();
         report.quarantined = self.record.quarantine.len();
         report.replays = self.replays.load(Ordering::Relaxed);
+        report.erasures = lock(&self.providers.erasures)
+            .iter()
+            .filter(|it| it.done.is_some())
+            .count() as u64;
+        report.erased = self.record.events.iter().filter(|event| event.kind == ERASED).count();
         report.dead = self.record.subscribers.values().map(|it| it.dead.len()).sum();
         for subscriber in self.subscribers.iter() {
             let arrivals = subscriber.evidence().arrivals;
@@ -651,6 +702,66 @@ impl Round {
             report.taken += arrivals.iter().filter(|arrival| arrival.taken.is_some()).count();
         }
         report
+    }
+
+    /// Everything that arrived, one JSON object a line, without what it said.
+    fn arrivals(&self) -> String {
+        let mut text = String::new();
+        for subscriber in self.subscribers.iter() {
+            for arrival in subscriber.evidence().arrivals {
+                let event: Value = serde_json::from_slice(&arrival.body).unwrap_or_default();
+                let line = json!({
+                    "subscriber": subscriber.name(),
+                    "tick": arrival.at,
+                    "id": arrival.id,
+                    "seq": event["sequence"],
+                    "taken": arrival.taken,
+                });
+                // Writing to memory does not fail.
+                let _ = writeln!(text, "{line}");
+            }
+        }
+        text
+    }
+}
+
+/// Someone who now and then has a call erased that a subscriber got to know, for as long as the providers begin something.
+async fn erase(
+    providers: Arc<Providers>,
+    subscribers: Arc<Vec<Subscriber>>,
+    addresses: Arc<watch::Sender<Option<Addresses>>>,
+    diary: Arc<Diary>,
+    mut chance: Chance,
+) {
+    let client = simulate::client(Duration::from_secs(5)).expect("a client can be made");
+    while !providers.stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(LOOK).await;
+        let Some(Addresses { admin, .. }) = *addresses.borrow() else {
+            continue;
+        };
+        if !chance.permille(ERASE_PERMILLE) {
+            continue;
+        }
+        let Some(subject) = chance.one_of(&subscribers[..]).one_to_erase(&mut chance) else {
+            continue;
+        };
+        let asked = providers.ticks.next();
+        diary.tell(&format!("{subject} is to be erased, at tick {asked}"));
+        let index = {
+            let mut erasures = lock(&providers.erasures);
+            erasures.push(Erasure {
+                subject: subject.clone(),
+                asked,
+                done: None,
+                over: None,
+            });
+            erasures.len() - 1
+        };
+        if gateway::erase(&client, admin, &subject).await {
+            let done = providers.ticks.next();
+            lock(&providers.erasures)[index].done = Some(done);
+            diary.tell(&format!("{subject} is erased, at tick {done}"));
+        }
     }
 }
 
@@ -661,6 +772,7 @@ async fn operate(
     subscribers: Arc<Vec<Subscriber>>,
     addresses: Arc<watch::Sender<Option<Addresses>>>,
     replays: Arc<AtomicU64>,
+    diary: Arc<Diary>,
     mut chance: Chance,
 ) {
     let client = simulate::client(Duration::from_secs(2)).expect("a client can be made");
@@ -686,6 +798,7 @@ async fn operate(
             format!("replay/{id}")
         };
         replays.fetch_add(1, Ordering::Relaxed);
+        diary.tell(&format!("{} is asked for {wish}", subscriber.name()));
         gateway::ask(&client, admin, subscriber.name(), &wish).await;
     }
 }

@@ -8,11 +8,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use callfeed::{
     config,
+    event::{ERASED, Kept, RawWebhook},
     store::{DeliveryState, History, Query},
 };
 use rusqlite::Connection;
 
-use crate::model::{Event, Forgotten, Progress, Quarantined, Record};
+use crate::model::{Event, Progress, Quarantined, Record};
 
 /// Rows asked for at once.
 const PAGE: usize = 1000;
@@ -22,7 +23,7 @@ const PAGE: usize = 1000;
 pub enum Depth {
     /// What has to be true at any moment.
     Always,
-    /// Also where each event came from, and every attempt of what is dead.
+    /// Also where each event came from, every attempt of what is dead, and what is left of what was erased.
     Everything,
 }
 
@@ -51,7 +52,11 @@ pub async fn read(history: &History, depth: Depth) -> Result<Record> {
         for kept in page {
             let webhook = match depth {
                 Depth::Always => None,
-                Depth::Everything => history.webhook(kept.id).await?.map(|webhook| webhook.body),
+                Depth::Everything => history.webhook(kept.id).await?,
+            };
+            let rest = match depth {
+                Depth::Everything if kept.kind == ERASED => rest(history, &kept, webhook.as_ref()).await?,
+                Depth::Always | Depth::Everything => String::new(),
             };
             events.push(Event {
                 seq: kept.seq,
@@ -61,7 +66,9 @@ pub async fn read(history: &History, depth: Depth) -> Result<Record> {
                 subject: kept.subject,
                 route: kept.route,
                 json: kept.json,
-                webhook,
+                webhook: webhook.map(|webhook| webhook.body),
+                rest,
+                recalled: false,
             });
         }
     }
@@ -70,8 +77,22 @@ pub async fn read(history: &History, depth: Depth) -> Result<Record> {
         subscribers: subscribers(history, depth).await?,
         quarantine: quarantine(history).await?,
         events,
-        forgotten: Forgotten::default(),
+        ..Record::default()
     })
+}
+
+/// What is left of one that was erased, but for the body of its webhook.
+async fn rest(history: &History, event: &Kept, webhook: Option<&RawWebhook>) -> Result<String> {
+    let mut rest = event.facts.numbers.concat();
+    if let Some(webhook) = webhook {
+        let texts = [&webhook.target, &webhook.form].into_iter();
+        rest.extend(texts.chain(&webhook.peer).chain(&webhook.payload).map(String::as_str));
+        rest.extend(webhook.headers.iter().flat_map(|(name, value)| [name.as_str(), value]));
+    }
+    for (_, attempt) in history.attempts(event.id, None).await? {
+        rest.extend([attempt.request_headers, attempt.response]);
+    }
+    Ok(rest)
 }
 
 async fn quarantine(history: &History) -> Result<Vec<Quarantined>> {

@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use harness::{Delivery, Gate, Reply, WHSEC};
+use serde_json::Value;
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
     task::JoinSet,
@@ -32,6 +33,9 @@ pub const SCHEDULE: [&str; 4] = ["0s", "20ms", "60ms", "150ms"];
 const SLOW_MAX_MS: u64 = 300;
 /// Slow answers under way at the same moment, of one subscriber.
 const SLOW_MAX: usize = 4096;
+
+/// So many of its last events a subscriber got lately.
+const LATELY: usize = 20;
 
 /// How a subscriber is, in permille of the deliveries it gets.
 #[derive(Debug)]
@@ -245,6 +249,22 @@ impl Subscriber {
         let id = &chance.one_of(&arrivals).id;
         lock(&self.state.replays).one_by_one.insert(id.clone());
         Some(id.clone())
+    }
+
+    /// The call of one of the events it got lately, or ever: to some of these it is still owed.
+    pub fn one_to_erase(&self, chance: &mut Chance) -> Option<String> {
+        let arrivals = lock(&self.state.arrivals);
+        if arrivals.is_empty() {
+            return None;
+        }
+        let lately = arrivals.len().saturating_sub(LATELY);
+        let among = if chance.permille(700) {
+            &arrivals[lately..]
+        } else {
+            &arrivals
+        };
+        let event: Value = serde_json::from_slice(&chance.one_of(among).body).ok()?;
+        event["subject"].as_str().map(str::to_owned)
     }
 
     /// Its dead deliveries are about to be made once more.

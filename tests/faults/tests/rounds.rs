@@ -35,6 +35,8 @@ fn nothing_accepted_is_lost() {
         ("power_cuts", 2),
         ("reloads", 1),
         ("replays", 1),
+        ("erasures", 2),
+        ("erased", 2),
         ("webhooks_accepted", 50),
         ("events", 30),
         ("deliveries_taken", 100),
