@@ -57,6 +57,9 @@ impl Redaction {
     pub(crate) fn strike_out_of_target<'t>(&self, target: &'t str) -> Cow<'t, str> {
         let mut places = self.places(target);
         if target.contains(['%', '+']) {
+            for place in &mut places {
+                *place = whole_escapes(target.as_bytes(), place);
+            }
             for secret in &self.secrets {
                 places.extend(spelt(secret, target.as_bytes(), |text| percent_decoded(text, b'+')));
                 places.extend(spelt(secret, target.as_bytes(), |text| percent_decoded(text, b' ')));
@@ -180,6 +183,15 @@ fn percent_decoded(text: &[u8], plus: u8) -> Unit {
     }
 }
 
+/// A place with the encoded bytes whole that it cuts: what is left of one would be a letter beside letters, perhaps a secret.
+fn whole_escapes(text: &[u8], place: &Range<usize>) -> Range<usize> {
+    let escape_before =
+        |end: usize| (end.saturating_sub(2)..end).find(|at| percent_decoded(&text[*at..], b'+').length == 3);
+    let start = escape_before(place.start).unwrap_or(place.start);
+    let end = escape_before(place.end).map_or(place.end, |at| at + 3);
+    start..end
+}
+
 /// As in a JSON string.
 fn unescaped(text: &[u8]) -> Unit {
     let unit = |at: usize| {
@@ -297,6 +309,17 @@ mod tests {
         }
         assert_eq!(redaction.strike_out_of_target("/a+b/%zz%2"), "/•••/%zz%2");
         assert_eq!(redaction.strike_out_of_target("/hook?key=a%20b"), "/hook?key=a%20b");
+    }
+
+    #[test]
+    fn an_encoded_byte_is_struck_out_whole() {
+        for (secrets, target, told) in [
+            (["a", "bé"], "/%ab%C3%A9", "/•••%C3%A9"),
+            (["b1", "é%a"], "/%C3%A9%ab1", "/%C3%A9•••"),
+            (["x%", "41"], "/x%41", "/•••"),
+        ] {
+            assert_eq!(redaction(&secrets).strike_out_of_target(target), told, "{target}");
+        }
     }
 
     #[test]
