@@ -642,13 +642,8 @@ fn any_text_is_read_or_refused() {
     }
 
     let pieces: Vec<char> = "[]{}=\"',.#\n\\ -_*09aé\u{0}".chars().collect();
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let mut below = |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % bound as u64) as usize
-    };
+    let mut random = fastrand::Rng::with_seed(0x9e37_79b9_7f4a_7c15);
+    let mut below = |bound: usize| random.usize(..bound);
     for _ in 0..3000 {
         let mut mutated: Vec<char> = text.chars().collect();
         for _ in 0..=below(4) {

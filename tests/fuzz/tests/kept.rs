@@ -7,6 +7,7 @@ use std::{
 };
 
 use callfeed_fuzz::{TARGETS, Target};
+use fastrand::Rng;
 
 /// Mutations of each target's inputs.
 const MUTATIONS: usize = 500;
@@ -40,13 +41,14 @@ fn play(name: &str, target: Target, here: &Path) {
     for (what, input) in &inputs {
         hold(target, input, what);
     }
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    // The same on every run.
+    let mut random = Rng::with_seed(0x9e37_79b9_7f4a_7c15);
     for turn in 0..MUTATIONS {
-        let (what, input) = &inputs[random.below(inputs.len())];
-        let (_, other) = &inputs[random.below(inputs.len())];
+        let (what, input) = &inputs[random.usize(..inputs.len())];
+        let (_, other) = &inputs[random.usize(..inputs.len())];
         hold(
             target,
-            &random.mutated(input, other),
+            &mutated(&mut random, input, other),
             &format!("mutation {turn}, of {what}"),
         );
     }
@@ -94,72 +96,56 @@ fn name(path: &Path) -> String {
         .to_owned()
 }
 
-/// xorshift64*: the same mutations on every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() >> 33) as usize % bound.max(1)
-    }
-
-    /// An input with some bytes changed, taken out, doubled, or taken from another one.
-    fn mutated(&mut self, input: &[u8], other: &[u8]) -> Vec<u8> {
-        const WORDS: [&str; 20] = [
-            "\"",
-            "\\",
-            "{",
-            "}",
-            "[",
-            "]",
-            ",",
-            ":",
-            "null",
-            "true",
-            "-0",
-            "1e400",
-            "\\ud800",
-            "\\u0000",
-            "\n",
-            "\r\n",
-            "%5B",
-            "é",
-            "\u{2028}",
-            "9999999999999999999",
-        ];
-        let mut input = input.to_vec();
-        for _ in 0..=self.below(4) {
-            let at = self.below(input.len() + 1);
-            let length = self.below(16).min(input.len() - at);
-            match self.below(6) {
-                0 if at < input.len() => input[at] ^= 1 << self.below(8),
-                1 => drop(input.drain(at..at + length)),
-                2 => {
-                    let piece = input[at..at + length].to_vec();
-                    input.splice(at..at, piece);
-                }
-                3 => {
-                    let from = self.below(other.len() + 1);
-                    let end = (from + self.below(64)).min(other.len());
-                    input.splice(at..at + length, other[from..end].iter().copied());
-                }
-                4 => {
-                    let to = self.below(input.len() + 1);
-                    let piece = input[at..at + length].to_vec();
-                    input.splice(to..to, piece);
-                }
-                _ => {
-                    let word = WORDS[self.below(WORDS.len())];
-                    input.splice(at..at, word.bytes());
-                }
+/// An input with some bytes changed, taken out, doubled, or taken from another one.
+fn mutated(random: &mut Rng, input: &[u8], other: &[u8]) -> Vec<u8> {
+    const WORDS: [&str; 20] = [
+        "\"",
+        "\\",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "null",
+        "true",
+        "-0",
+        "1e400",
+        "\\ud800",
+        "\\u0000",
+        "\n",
+        "\r\n",
+        "%5B",
+        "é",
+        "\u{2028}",
+        "9999999999999999999",
+    ];
+    let mut input = input.to_vec();
+    for _ in 0..=random.usize(..4) {
+        let at = random.usize(..=input.len());
+        let length = random.usize(..16).min(input.len() - at);
+        match random.usize(..6) {
+            0 if at < input.len() => input[at] ^= 1 << random.usize(..8),
+            1 => drop(input.drain(at..at + length)),
+            2 => {
+                let piece = input[at..at + length].to_vec();
+                input.splice(at..at, piece);
+            }
+            3 => {
+                let from = random.usize(..=other.len());
+                let end = (from + random.usize(..64)).min(other.len());
+                input.splice(at..at + length, other[from..end].iter().copied());
+            }
+            4 => {
+                let to = random.usize(..=input.len());
+                let piece = input[at..at + length].to_vec();
+                input.splice(to..to, piece);
+            }
+            _ => {
+                let word = WORDS[random.usize(..WORDS.len())];
+                input.splice(at..at, word.bytes());
             }
         }
-        input
     }
+    input
 }
