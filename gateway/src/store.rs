@@ -178,6 +178,8 @@ pub struct Waiting {
     pub kept_at: Timestamp,
     /// Attempts made so far; 0 when it is held back by an earlier delivery of its subject.
     pub attempts: u32,
+    /// So many of them before its schedule began; 0 unless it was wanted once more.
+    pub begun_after: u32,
     /// By the loop's clock.
     pub due_at: Timestamp,
 }

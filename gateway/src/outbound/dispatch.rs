@@ -229,13 +229,17 @@ impl Core {
             self.record.replay_known(replay.ticket, now);
             let seq = replay.seq;
             if self.lines.get(seq).is_some() {
-                self.lines.hasten(seq, now);
+                self.lines.begin_anew(seq, now);
                 self.set_aside_up_to(seq, now);
+                self.record.fate(seq, Fate::Waiting, now);
                 continue;
             }
+            // No attempt takes the number, and the place on record, of an earlier one.
+            let attempts = self.record.last_attempt(seq).max(replay.attempts);
             let waiting = Waiting {
                 seq,
-                attempts: self.record.last_attempt(seq).max(replay.attempts),
+                attempts,
+                begun_after: attempts,
                 subject: replay.subject,
                 kept_at: later(replay.kept_at, self.ahead),
                 due_at: now,
@@ -285,7 +289,9 @@ impl Core {
                 self.record.passed(now);
                 continue;
             }
-            let attempts = waited.as_ref().map_or(0, |waited| waited.attempts);
+            let (attempts, begun_after) = waited
+                .as_ref()
+                .map_or((0, 0), |waited| (waited.attempts, waited.begun_after));
             let kept_at = later(event.kept_at, self.ahead);
             let kept_until = self.kept_until(kept_at);
             if kept_until <= now {
@@ -296,7 +302,7 @@ impl Core {
             }
             let first = self.schedule.first(kept_at, now);
             let due_at = waited.as_ref().map_or(first, |waited| waited.due_at);
-            self.lines.join(event, kept_at, attempts, due_at);
+            self.lines.join(event, kept_at, (attempts, begun_after), due_at);
             self.overdue_next = self.overdue_next.min(kept_until);
             if waited.is_some() || self.lines.follows_waiting(seq) {
                 self.set_aside_up_to(seq, now);
@@ -344,7 +350,8 @@ impl Core {
             response,
         };
         self.record.attempt(attempt, now);
-        let step = self.schedule.next(due.number, &outcome, now, chance);
+        let begun_after = self.lines.get(due.seq).map_or(0, |delivery| delivery.begun_after);
+        let step = self.schedule.next(due.number - begun_after, &outcome, now, chance);
         match step {
             NextStep::Done => {
                 // The cursor says of those that never waited that they are delivered.
@@ -482,6 +489,7 @@ impl Core {
                         subject: delivery.subject.to_string(),
                         kept_at: delivery.kept_at,
                         attempts: delivery.attempts,
+                        begun_after: delivery.begun_after,
                         due_at: delivery.due_at,
                     });
                 }

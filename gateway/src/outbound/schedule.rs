@@ -47,20 +47,19 @@ impl Schedule {
         later(kept_at.min(now), self.pauses.first().copied().unwrap_or_default())
     }
 
-    /// What follows the outcome of the attempt with this number (1 for the first), with `chance` in `0.0..1.0`.
+    /// What follows the outcome of an attempt, so many of the schedule made with it, with `chance` in `0.0..1.0`.
     ///
     /// A `Retry-After` (RFC 9110, 10.2.3) is a minimum, of at most 24 hours: the attempt after it comes when both it and
     /// the pause are over. The jitter goes both ways on the pause and only upwards on a `Retry-After`.
     ///
-    /// A dead delivery that is replayed goes on counting and gets the whole schedule again, so that no attempt takes the
-    /// number, and the place on record, of an earlier one.
-    pub fn next(&self, number: u32, outcome: &Outcome, now: Timestamp, chance: f64) -> NextStep {
+    /// One whose last attempt was answered 410 Gone has the whole schedule once more when the subscriber is resumed.
+    pub fn next(&self, made: u32, outcome: &Outcome, now: Timestamp, chance: f64) -> NextStep {
         let failure = match outcome {
             Outcome::Delivered { status: _ } => return NextStep::Done,
             Outcome::Gone => return NextStep::Stop,
             Outcome::Failed(failure) => failure,
         };
-        let pause = match (number as usize).checked_rem(self.pauses.len()) {
+        let pause = match (made as usize).checked_rem(self.pauses.len()) {
             None | Some(0) => return NextStep::Dead,
             Some(made) => self.pauses[made],
         };
@@ -138,7 +137,7 @@ mod tests {
         assert_eq!(schedule.next(1, &failed(None), at(100), 0.5), NextStep::Again(at(105)));
         assert_eq!(schedule.next(2, &failed(None), at(100), 0.5), NextStep::Again(at(400)));
         assert_eq!(schedule.next(3, &failed(None), at(100), 0.5), NextStep::Dead);
-        // Replayed, it has the same attempts once more.
+        // The third was answered 410: it has the same attempts once more.
         assert_eq!(schedule.next(4, &failed(None), at(100), 0.5), NextStep::Again(at(105)));
         assert_eq!(schedule.next(6, &failed(None), at(100), 0.5), NextStep::Dead);
         assert_eq!(

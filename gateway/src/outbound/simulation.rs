@@ -272,6 +272,8 @@ struct History {
     replays: u64,
     /// Of those, the ones that were not attempted since.
     wanted: BTreeSet<u64>,
+    /// All that were wanted once more at some time: their schedule may have begun anew after any attempt.
+    replayed: BTreeSet<u64>,
     /// What the subscriber had, and the process of then knew.
     had: HashSet<u64>,
     /// When the latest attempts began, as far as the rate looks back.
@@ -380,6 +382,7 @@ impl History {
             slots: 0,
             replays: 0,
             wanted: BTreeSet::new(),
+            replayed: BTreeSet::new(),
             had: HashSet::new(),
             attempts: VecDeque::new(),
             dice,
@@ -549,7 +552,11 @@ impl History {
             "{seq} has a gap in its record: {record:?}"
         );
         let last = record.last().map(|(_, outcome)| outcome.as_str());
-        let spent = record.len() % self.config.schedule.len() == 0;
+        let schedule = self.config.schedule.len();
+        let spent = match self.replayed.contains(&seq) {
+            true => record.len() >= schedule,
+            false => record.len().is_multiple_of(schedule),
+        };
         assert!(
             last == Some("expired") || (last.is_some() && spent),
             "{seq} was given up early: {record:?}"
@@ -896,11 +903,13 @@ impl History {
         let event = self.dice.pick(&wanted);
         let seq = event.seq;
         self.tell(|| format!("replay {seq}"));
+        let attempts = self.last_attempt(seq);
         let waiting = Waiting {
             seq,
             subject: event.subject.clone(),
             kept_at: event.kept_at,
-            attempts: self.last_attempt(seq),
+            attempts,
+            begun_after: attempts,
             due_at: self.clock(),
         };
         self.disk.waiting.entry(seq).or_insert(waiting);
@@ -908,6 +917,7 @@ impl History {
         self.replays += 1;
         self.disk.replays.push((self.replays, seq));
         self.wanted.insert(seq);
+        self.replayed.insert(seq);
         self.look_again();
     }
 
@@ -1007,17 +1017,22 @@ impl History {
             NextStep::Done => {}
             NextStep::Again(_) => {
                 let pauses = &self.config.schedule;
-                let pause = pauses[number as usize % pauses.len()].mul_f64(0.9).as_micros() as Time;
+                let pause = match self.replayed.contains(&seq) {
+                    true => *pauses[1..].iter().min().expect("another attempt has a pause"),
+                    false => pauses[number as usize % pauses.len()],
+                };
+                let pause = pause.mul_f64(0.9).as_micros() as Time;
                 life.pauses
                     .not_before
                     .insert(seq, (number, self.now + pause.max(asked)));
             }
             NextStep::Dead => {
-                assert_eq!(
-                    number as usize % self.config.schedule.len(),
-                    0,
-                    "{seq} was given up early"
-                );
+                let schedule = self.config.schedule.len();
+                let spent = match self.replayed.contains(&seq) {
+                    true => number as usize >= schedule,
+                    false => (number as usize).is_multiple_of(schedule),
+                };
+                assert!(spent, "{seq} was given up early");
                 life.dying.insert(seq);
             }
             NextStep::Stop => {

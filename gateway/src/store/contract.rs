@@ -171,6 +171,7 @@ fn waiting(seq: u64, attempts: u32) -> Waiting {
         subject: format!("magpipe/call-{seq}"),
         kept_at: at(0),
         attempts,
+        begun_after: attempts / 2,
         due_at: at(60),
     }
 }
@@ -562,8 +563,9 @@ async fn a_replay_stays_until_it_is_known() {
     };
     assert_eq!(asked(&scene).await, [(1, 1, 1), (2, 2, 0), (3, 3, 2), (4, 2, 0)]);
     let progress = scene.store.progress("crm").await.unwrap();
-    let owed: Vec<_> = progress.waiting.iter().map(|it| (it.seq, it.attempts)).collect();
-    assert_eq!(owed, [(1, 1), (2, 1), (3, 2)]);
+    let owed = progress.waiting.iter();
+    let owed: Vec<_> = owed.map(|it| (it.seq, it.attempts, it.begun_after)).collect();
+    assert_eq!(owed, [(1, 1, 1), (2, 1, 0), (3, 2, 2)]);
     assert_eq!(scene.store.history().counts().await.unwrap().dead, 0);
 
     // A settlement that was on its way, by a loop that knows of the first ticket only.

@@ -17,8 +17,10 @@ pub(super) struct Delivery {
     /// In memory until it is forgotten or waits in the retry set.
     pub(super) event: Option<Arc<Kept>>,
     pub(super) kept_at: Timestamp,
-    /// Attempts that ended.
+    /// Attempts that ended …
     pub(super) attempts: u32,
+    /// … and how many of them before its schedule began.
+    pub(super) begun_after: u32,
     pub(super) due_at: Timestamp,
     pub(super) in_flight: bool,
     /// In the retry set, on disk or about to be.
@@ -123,6 +125,7 @@ impl Lines {
             event: None,
             kept_at: waiting.kept_at,
             attempts: waiting.attempts,
+            begun_after: waiting.begun_after,
             due_at: waiting.due_at,
             in_flight: false,
             waiting: true,
@@ -131,7 +134,13 @@ impl Lines {
     }
 
     /// Puts one that was read into its line. It is open.
-    pub(super) fn join(&mut self, event: Arc<Kept>, kept_at: Timestamp, attempts: u32, due_at: Timestamp) {
+    pub(super) fn join(
+        &mut self,
+        event: Arc<Kept>,
+        kept_at: Timestamp,
+        (attempts, begun_after): (u32, u32),
+        due_at: Timestamp,
+    ) {
         let (seq, subject) = (event.seq, Arc::from(event.subject.as_str()));
         self.window += 1;
         self.window_bytes += event.json.len();
@@ -142,6 +151,7 @@ impl Lines {
             event: Some(event),
             kept_at,
             attempts,
+            begun_after,
             due_at,
             in_flight: false,
             waiting: false,
@@ -210,9 +220,10 @@ impl Lines {
             .in_flight = false;
     }
 
-    /// Due at this time, if not before. The attempt under way is as good as another.
-    pub(super) fn hasten(&mut self, seq: u64, due_at: Timestamp) {
-        let delivery = self.deliveries.get_mut(&seq).expect("hastened is what is not settled");
+    /// Begins its schedule anew: due at this time, if not before. The attempt under way is as good as another.
+    pub(super) fn begin_anew(&mut self, seq: u64, due_at: Timestamp) {
+        let delivery = self.deliveries.get_mut(&seq).expect("what begins anew is not settled");
+        delivery.begun_after = delivery.attempts;
         if delivery.in_flight {
             return;
         }

@@ -43,6 +43,7 @@ fn waits(seq: u64, subject: &str, attempts: u32, due_at: Timestamp) -> Waiting {
         subject: subject.to_owned(),
         kept_at: at(0),
         attempts,
+        begun_after: 0,
         due_at,
     }
 }
@@ -762,7 +763,29 @@ fn failed_twice() -> Core {
 }
 
 #[test]
-fn a_replay_of_what_waits_makes_it_due() {
+fn a_replay_of_what_was_delivered_gets_the_whole_schedule() {
+    let mut core = fresh(&config(&[0, 5, 5, 5]));
+    core.feed(events(&["a"]), at(0));
+    for (second, is_last) in [(0, false), (10, false), (20, true)] {
+        let due = core.next(at(second)).unwrap();
+        let outcome = if is_last { delivered() } else { failed(500, None) };
+        end(&mut core, due, outcome, at(second));
+    }
+    settle(&mut core, at(21));
+    core.grant(replays(&[(1, 1, "a", 3)]), at(22));
+    let due = core.next(at(22)).unwrap();
+    assert_eq!(due.number, 4);
+    end(&mut core, due, failed(500, None), at(22));
+    assert_eq!(
+        settle(&mut core, at(23)).dead,
+        [0u64; 0],
+        "one attempt of four is not all"
+    );
+    assert!(core.next(at(40)).is_some());
+}
+
+#[test]
+fn a_replay_of_what_waits_begins_its_schedule_anew() {
     let mut core = failed_twice();
     settle(&mut core, at(6));
     core.grant(replays(&[(1, 1, "a", 2)]), at(11));
@@ -770,12 +793,18 @@ fn a_replay_of_what_waits_makes_it_due() {
     assert_eq!((due.seq, due.number), (1, 3));
     assert!(core.next(at(400)).is_none(), "and only once");
     end(&mut core, due, failed(500, None), at(11));
-    assert_eq!(core.attempt_due(), Some(at(311)));
+    let first_pause = Some(at(16));
+    assert_eq!(core.attempt_due(), first_pause);
     // Looked up once more before the record said that it is known.
     core.grant(replays(&[(1, 1, "a", 2)]), at(11));
-    assert_eq!(core.attempt_due(), Some(at(311)));
+    assert_eq!(core.attempt_due(), first_pause);
     let settlement = settle(&mut core, at(12));
-    assert_eq!((settlement.waiting.len(), settlement.replays_known), (1, Some(1)));
+    let waiting = Waiting {
+        kept_at: at(-1),
+        begun_after: 2,
+        ..waits(1, "a", 3, at(16))
+    };
+    assert_eq!((settlement.waiting, settlement.replays_known), (vec![waiting], Some(1)));
     assert!(core.is_at_rest());
 }
 
@@ -814,7 +843,11 @@ fn a_replay_ahead_of_what_was_read_is_on_record_at_once() {
     let mut core = fresh(&config(&[0, 5]));
     core.grant(replays(&[(1, 2, "b", 3)]), at(1));
     let settlement = settle(&mut core, at(2));
-    assert_eq!(settlement.waiting, [waits(2, "b", 3, at(1))]);
+    let waiting = Waiting {
+        begun_after: 3,
+        ..waits(2, "b", 3, at(1))
+    };
+    assert_eq!(settlement.waiting, [waiting]);
     assert_eq!((settlement.cursor, settlement.replays_known), (0, Some(1)));
     core.feed(events(&["a", "b"]), at(3));
     assert_eq!(

@@ -25,6 +25,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0003_operate.sql"),
     include_str!("../../../migrations/sqlite/0004_breaker.sql"),
     include_str!("../../../migrations/sqlite/0005_replay.sql"),
+    include_str!("../../../migrations/sqlite/0006_schedule.sql"),
 ];
 
 const PAGE_BYTES: u32 = 4096;

@@ -261,13 +261,20 @@ pub(super) fn settle(connection: &Connection, now: Timestamp, it: &Settlement) -
         .execute(params![subscriber, it.cursor, us(it.steady.at), us_of(it.steady.ahead)])?;
 
     let mut wait = connection.prepare_cached(
-        "INSERT INTO waiting (seq, subscriber, attempts, due_at_us) VALUES (?, ?, ?, ?)
-         ON CONFLICT DO UPDATE SET attempts = excluded.attempts, due_at_us = excluded.due_at_us",
+        "INSERT INTO waiting (seq, subscriber, attempts, begun_after, due_at_us) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET attempts = excluded.attempts, begun_after = excluded.begun_after,
+                                   due_at_us = excluded.due_at_us",
     )?;
     let mut wait_no_more = connection.prepare_cached("DELETE FROM waiting WHERE seq = ? AND subscriber = ?")?;
     let mut revive = connection.prepare_cached("DELETE FROM dead WHERE seq = ? AND subscriber = ?")?;
     for waiting in &it.waiting {
-        wait.execute(params![waiting.seq, subscriber, waiting.attempts, us(waiting.due_at)])?;
+        wait.execute(params![
+            waiting.seq,
+            subscriber,
+            waiting.attempts,
+            waiting.begun_after,
+            us(waiting.due_at)
+        ])?;
         // A replayed delivery is no longer dead.
         revive.execute(params![waiting.seq, subscriber])?;
     }
@@ -358,7 +365,8 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, begin
         })?;
     let waiting = connection
         .prepare_cached(
-            "SELECT waiting.seq, event.subject, waiting.attempts, waiting.due_at_us, event.kept_at_us
+            "SELECT waiting.seq, event.subject, waiting.attempts, waiting.begun_after, waiting.due_at_us,
+                    event.kept_at_us
              FROM waiting JOIN event ON event.seq = waiting.seq WHERE waiting.subscriber = ? ORDER BY waiting.seq",
         )?
         .query_map([subscriber], |row| {
@@ -366,8 +374,9 @@ pub(super) fn progress(connection: &Connection, draft: &Draft, name: &str, begin
                 seq: row.get(0)?,
                 subject: row.get(1)?,
                 attempts: row.get(2)?,
-                due_at: time(row, 3)?,
-                kept_at: time(row, 4)?,
+                begun_after: row.get(3)?,
+                due_at: time(row, 4)?,
+                kept_at: time(row, 5)?,
             })
         })?
         .collect::<Result<_>>()?;
@@ -425,10 +434,11 @@ fn replays(connection: &Connection, subscriber: i64) -> Result<Vec<Replay>> {
 /// the subscriber's loop records of the delivery before it knows.
 pub(super) fn replay(connection: &Connection, now: Timestamp, name: &str, seqs: &[u64]) -> Result<()> {
     let mut wait = connection.prepare_cached(
-        "INSERT INTO waiting (seq, subscriber, attempts, due_at_us)
-         SELECT event.seq, ?2, (SELECT ifnull(max(number), 0) FROM attempt WHERE seq = ?1 AND subscriber = ?2),
-                ?3 + (SELECT ahead_us FROM subscriber WHERE id = ?2)
-         FROM event WHERE event.seq = ?1
+        "INSERT INTO waiting (seq, subscriber, attempts, begun_after, due_at_us)
+         SELECT event.seq, ?2, last.number, last.number, ?3 + (SELECT ahead_us FROM subscriber WHERE id = ?2)
+         FROM event CROSS JOIN (SELECT ifnull(max(number), 0) AS number FROM attempt
+                                WHERE seq = ?1 AND subscriber = ?2) AS last
+         WHERE event.seq = ?1
          ON CONFLICT DO NOTHING",
     )?;
     let mut revive = connection.prepare_cached("DELETE FROM dead WHERE seq = ? AND subscriber = ?")?;
