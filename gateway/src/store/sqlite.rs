@@ -66,7 +66,7 @@ impl Sqlite {
     }
 
     fn open_blocking(path: PathBuf, queue_max: usize, disk_floor_bytes: u64) -> Result<Self, Error> {
-        let mut claim = file::Claim::of(path)?;
+        let claim = file::Claim::of(path)?;
         let connection = claim.open()?;
         // Readers find the file by its path only, so they open after the writer has made it.
         let readers = Arc::new(Readers::of(claim.path()));

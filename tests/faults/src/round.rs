@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result};
 use callfeed::{config, event::ERASED, simulate, store::Query};
 use harness::provider_secret;
 use jiff::SignedDuration;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -195,17 +196,21 @@ enum Fault {
     Clock,
     /// It reads its configuration again, which is another one, the same one, or none at all.
     Reload,
+    /// Another process opens the store for reading, and leaves it open: what SQLite shares in memory outlives the gateway.
+    Reader,
 }
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 10] = [
     Fault::Reload,
     Fault::Reload,
     Fault::FullDisk,
     Fault::FullDisk,
     Fault::Syncs(Syncs::Fail),
     Fault::Syncs(Syncs::FailAndForget),
+    Fault::Syncs(Syncs::FailAndForgetDatabase),
     Fault::Clock,
     Fault::Clock,
+    Fault::Reader,
 ];
 
 /// Plays the round of this seed. An error means that it could not be played; what the gateway did wrong is in the report.
@@ -254,6 +259,7 @@ struct Round {
     memory: Memory,
     /// A sync was made to fail in the life of the gateway that runs.
     had_failed_syncs: bool,
+    readers: Vec<Connection>,
     record: Record,
     report: Report,
     replays: Arc<AtomicU64>,
@@ -319,6 +325,7 @@ impl Round {
             keep_events,
             memory: Memory::default(),
             had_failed_syncs: false,
+            readers: Vec::new(),
             record: Record::default(),
             report: Report {
                 seed,
@@ -383,6 +390,9 @@ impl Round {
         let delay = Duration::from_micros(*self.chance.one_of(&[0, 0, 500, 2000, 10_000]));
         self.disk.slow_syncs(delay)?;
         self.had_failed_syncs = false;
+        if self.chance.permille(300) {
+            self.readers.clear();
+        }
         if self.keep_events.is_some() && self.chance.permille(500) {
             let passed = self.chance.within(0, PASSED_MAX_SECONDS);
             self.report.clock_jumps += 1;
@@ -484,6 +494,15 @@ impl Round {
                 }
                 return Ok(());
             }
+            Fault::Reader => {
+                let reader = store::reader(self.disk.store())?;
+                if self.chance.permille(500) {
+                    self.tell("within a transaction");
+                    reader.execute_batch("BEGIN; SELECT count(*) FROM event")?;
+                }
+                self.readers.push(reader);
+                return Ok(());
+            }
             Fault::FullDisk => {
                 self.report.full_disks += 1;
                 self.disk.full(true)?;
@@ -494,7 +513,10 @@ impl Round {
                 self.disk.syncs(how)?;
             }
         }
-        self.unsynced(true);
+        // What is answered is in the log.
+        if !matches!(fault, Fault::Syncs(Syncs::FailAndForgetDatabase)) {
+            self.unsynced(true);
+        }
         tokio::time::sleep(lasting).await;
         if !stays {
             self.recover()?;
@@ -555,6 +577,8 @@ impl Round {
             End::PowerCut | End::TerminateAndPowerCut | End::ByItselfAndPowerCut
         ) {
             self.report.power_cuts += 1;
+            // Nobody outlives it.
+            self.readers.clear();
             let lost = self.disk.cut_power(&mut self.chance)?;
             self.tell(&format!("the power cut took: {lost}"));
         }
@@ -621,6 +645,7 @@ impl Round {
     /// Nothing goes wrong any more. Who is outside finishes, everything is delivered or given up, and the model is asked.
     async fn settle(&mut self, outside: &mut JoinSet<()>) -> Result<()> {
         self.tell("all is well from here on");
+        self.readers.clear();
         self.disk.slow_syncs(Duration::ZERO)?;
         self.set_clock(self.clock_seconds + CLOCK_REST_SECONDS)?;
         self.had_failed_syncs = false;

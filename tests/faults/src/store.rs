@@ -11,7 +11,7 @@ use callfeed::{
     event::{ERASED, Kept, RawWebhook},
     store::{DeliveryState, History, Query},
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::model::{Event, Progress, Quarantined, Record};
 
@@ -172,6 +172,13 @@ async fn attempts(history: &History, subscribers: &mut BTreeMap<String, Progress
         }
     }
     Ok(())
+}
+
+/// Someone else who reads, or could, and leaves everything as it is in the end.
+pub fn reader(path: &Path) -> Result<Connection> {
+    let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    reader.query_row("SELECT count(*) FROM event", [], |_| Ok(()))?;
+    Ok(reader)
 }
 
 /// Proves a copy of the file page by page; says what is wrong with it.

@@ -47,8 +47,8 @@ const LOG_KEPT_BYTES: u32 = 64 << 20;
 /// What is read and written of the log at once, to prove it.
 const REWRITE_BYTES: u64 = 1 << 20;
 
-/// The two headers of SQLite's index of the log: zeroes have it made anew, as in a file just made.
-const INDEX_HEADERS: [u8; 96] = [0; 96];
+/// Both copies of the header of SQLite's index of the log, as in a file just made: the index is made anew.
+const NO_INDEX: [u8; 96] = [0; 96];
 
 /// A file that this process alone writes to, for as long as this value lives.
 #[derive(Debug)]
@@ -56,8 +56,6 @@ pub(super) struct Claim {
     path: PathBuf,
     /// Holds [`MADE`] once the database was made.
     lock: fs::File,
-    /// Open for as long as connections may be: closing it would drop the locks that SQLite has on it in this process.
-    index: Option<fs::File>,
 }
 
 impl Claim {
@@ -89,11 +87,7 @@ impl Claim {
                 return Err(failed(format!("cannot lock {}: {error}", lock_path.display())));
             }
         }
-        Ok(Self {
-            path,
-            lock,
-            index: None,
-        })
+        Ok(Self { path, lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -101,21 +95,27 @@ impl Claim {
     }
 
     /// The first connection of a gateway's life: proves the file before anything relies on it.
-    pub(super) fn open(&mut self) -> Result<Connection, Error> {
-        let version = self.schema()?;
-        if version.is_some() {
-            self.forget_index()?;
-        }
+    pub(super) fn open(&self) -> Result<Connection, Error> {
         let doubt = |error: rusqlite::Error| doubt(&self.path, &error);
         let mut connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(doubt)?;
+        // What is not ours, or not proven, is left as it is.
+        leave_the_log(&connection, true).map_err(doubt)?;
+        let version = version(&connection, &self.path)?;
         if version.is_some() {
-            self.prove_log(&connection).map_err(doubt)?;
+            if self.has_log() {
+                self.alone(&connection, || {
+                    rewrite(&beside(&self.path, "-wal"))?;
+                    self.forget_index()
+                })
+                .map_err(doubt)?;
+            }
             check(&mut connection, &self.path)?;
         } else if self.was_made() {
             return Err(corrupt(&self.path, "it is empty, and once was not".to_owned()));
         } else {
             connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(doubt)?;
         }
+        leave_the_log(&connection, false).map_err(doubt)?;
         prepare_writer(&connection).map_err(doubt)?;
         migrate(&mut connection, version.unwrap_or(0)).map_err(doubt)?;
         self.note_made().map_err(|error| Error::Open {
@@ -134,51 +134,39 @@ impl Claim {
     /// A fresh connection after a commit failed: nothing that was cached is trusted.
     pub(super) fn reopen(&self) -> rusqlite::Result<Connection> {
         let connection = writer(&self.path)?;
-        self.prove_log(&connection)?;
+        leave_the_log(&connection, true)?;
+        self.alone(&connection, || rewrite(&beside(&self.path, "-wal")))?;
+        leave_the_log(&connection, false)?;
         Ok(connection)
     }
 
-    /// Its version, by a connection that leaves everything as it is: the file may not be ours.
-    fn schema(&self) -> Result<Option<usize>, Error> {
-        let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .and_then(|connection| leave_the_log(&connection).map(|()| connection))
-            .map_err(|error| doubt(&self.path, &error))?;
-        version(&connection, &self.path)
+    /// While no other process writes, empties the log or removes it. After an error the connection is of no use.
+    fn alone(&self, connection: &Connection, work: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        work()?;
+        // There is nothing to commit. But a rollback would go by the index, which may be forgotten.
+        connection.execute_batch("COMMIT")
     }
 
     /// Has SQLite read the log from its beginning. A connection of another process, idle for as long as it likes, keeps the
     /// index in memory, and it says how much of the log is in the database already; but not that the database was synced
     /// since, nor that a sync has failed. What is folded again is written again.
-    ///
-    /// This process must have no connection yet.
-    fn forget_index(&mut self) -> Result<(), Error> {
-        let forget = || match fs::OpenOptions::new().write(true).open(beside(&self.path, "-shm")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => {
-                let mut index = opened?;
-                index.write_all(&INDEX_HEADERS)?;
-                Ok(Some(index))
-            }
-        };
-        self.index = forget().map_err(|error: io::Error| Error::Open {
-            path: self.path.display().to_string(),
-            detail: format!("cannot have the index of its log made anew: {error}"),
-        })?;
-        Ok(())
+    fn forget_index(&self) -> rusqlite::Result<()> {
+        let path = beside(&self.path, "-shm");
+        let forgotten = fs::OpenOptions::new().write(true).open(&path).and_then(|mut index| {
+            let written = index.write_all(&NO_INDEX);
+            // Closing it would drop every lock that SQLite has on it in this process.
+            std::mem::forget(index);
+            written
+        });
+        match forgotten {
+            // Somebody had it without a log.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            forgotten => forgotten.map_err(|error| failure(rusqlite::ffi::SQLITE_IOERR, &path, &error)),
+        }
     }
 
-    /// Has the disk hold the log as it can be read, by writing it over itself. After a failed sync the system may show what
-    /// the disk never got, and counts it as written, so that another sync does nothing; it would be delivered and then be
-    /// gone in a power cut, which also brings back a log that was emptied since. Who reads sees the same bytes all along,
-    /// and nobody else writes meanwhile.
-    fn prove_log(&self, connection: &Connection) -> rusqlite::Result<()> {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        let proven = rewrite(&beside(&self.path, "-wal"));
-        connection.execute_batch("ROLLBACK")?;
-        proven
-    }
-
-    /// What was erased before this process began may still be there.
+    /// One that an earlier process left: what was erased may still be in it.
     pub(super) fn has_log(&self) -> bool {
         fs::metadata(beside(&self.path, "-wal")).is_ok_and(|log| log.len() > 0)
     }
@@ -204,27 +192,31 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(beside)
 }
 
-/// Writes every byte of a file over itself, and syncs it and its name.
+/// Has the disk hold a file as it can be read, by writing it over itself. After a failed sync the system may show what the
+/// disk never got, and counts it as written, so that another sync does nothing: what a start reads in the log would be
+/// delivered, and be gone after a power cut, even once it is in the database, because that brings back the old log. Who
+/// reads sees the same bytes all along.
 fn rewrite(path: &Path) -> rusqlite::Result<()> {
-    let failed = |code: i32, error: &io::Error| {
-        let remedy = match code {
-            rusqlite::ffi::SQLITE_FULL => "; free some space",
-            _ => "",
-        };
-        let detail = format!("cannot bring {} to the disk: {error}{remedy}", path.display());
-        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(detail))
-    };
     let file = match write_over_itself(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            return Err(failed(rusqlite::ffi::SQLITE_FULL, &error));
+            return Err(failure(rusqlite::ffi::SQLITE_FULL, path, &error));
         }
-        Err(error) => return Err(failed(rusqlite::ffi::SQLITE_IOERR, &error)),
+        Err(error) => return Err(failure(rusqlite::ffi::SQLITE_IOERR, path, &error)),
     };
     file.sync_all()
         .and_then(|()| sync_parent(path))
-        .map_err(|error| failed(rusqlite::ffi::SQLITE_IOERR_FSYNC, &error))
+        .map_err(|error| failure(rusqlite::ffi::SQLITE_IOERR_FSYNC, path, &error))
+}
+
+fn failure(code: i32, path: &Path, error: &io::Error) -> rusqlite::Error {
+    let remedy = match code {
+        rusqlite::ffi::SQLITE_FULL => "; free some space",
+        _ => "",
+    };
+    let detail = format!("cannot write to {}: {error}{remedy}", path.display());
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(detail))
 }
 
 fn write_over_itself(path: &Path) -> io::Result<fs::File> {
@@ -283,14 +275,14 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
 /// one does to the log is not its to do.
 pub(super) fn folder(path: &Path) -> rusqlite::Result<Connection> {
     let connection = writer(path)?;
-    leave_the_log(&connection)?;
+    leave_the_log(&connection, true)?;
     Ok(connection)
 }
 
-/// Has the connection leave the log as it is when it is closed.
-pub(super) fn leave_the_log(connection: &Connection) -> rusqlite::Result<()> {
+/// Whether the connection leaves the log as it is when it is closed, and is the last one.
+pub(super) fn leave_the_log(connection: &Connection, leaves: bool) -> rusqlite::Result<()> {
     connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leaves)
         .map(drop)
 }
 

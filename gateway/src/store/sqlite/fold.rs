@@ -35,6 +35,11 @@ const LOG_PAGES_MAX: u32 = 64_000;
 /// Pages to write before a fold that did not come to its end is tried again.
 const RETRY_PAGES: u32 = 1_000;
 
+/// A pause as long as this in the writes is a good moment to fold the log into the database …
+const QUIET: Duration = Duration::from_millis(200);
+/// … and so often it becomes twice as long while somebody is in the way each time.
+const QUIET_DOUBLES: u32 = 6;
+
 /// How long everybody waits for readers then.
 const READERS_MAX: Duration = Duration::from_millis(100);
 
@@ -112,6 +117,8 @@ struct State {
     not_all_before: u32,
     /// It holds what must not be found there, be it behind what it began anew with.
     must_end: bool,
+    /// Times in a row that it could not be ended.
+    not_ended: u32,
     /// The other thread is at work.
     folding: bool,
 }
@@ -121,14 +128,11 @@ impl State {
         self.pages.saturating_sub(self.folded)
     }
 
-    fn is_to_end(&self) -> bool {
-        self.must_end && self.pages > 0
-    }
-
     fn begin_anew(&mut self) {
         *self = Self {
             folding: self.folding,
             must_end: self.must_end,
+            not_ended: self.not_ended,
             ..Self::default()
         };
     }
@@ -137,6 +141,7 @@ impl State {
     fn end(&mut self) {
         self.begin_anew();
         self.must_end = false;
+        self.not_ended = 0;
     }
 }
 
@@ -172,6 +177,7 @@ impl Log {
                     "a reader of the store keeps its log from beginning anew: the log grows for as long as that lasts"
                 );
             }
+            state.not_ended += 1;
             // Everybody waits while this is tried.
             state.not_all_before = state.pages.saturating_mul(2);
             state.not_before = state.pages + RETRY_PAGES;
@@ -188,15 +194,17 @@ impl Log {
     /// After a fold that failed.
     pub(super) fn put_off(&self) {
         let mut state = self.state();
+        state.not_ended += 1;
         state.not_before = state.pages + RETRY_PAGES;
     }
 
-    /// After the file was opened anew: another log may be there, and in it what a commit has erased that was reported as
-    /// failed.
+    /// After the file was opened anew: another log may be there. A commit that was reported as failed may be in it all the
+    /// same, and before it what that has erased.
     pub(super) fn reopened(&self) {
         let mut state = self.state();
         state.begin_anew();
         state.must_end = true;
+        state.not_ended = 0;
     }
 
     /// What to do now; when nothing is being written, also with what is not worth a fold otherwise.
@@ -206,7 +214,7 @@ impl Log {
         let put_off = pages < state.not_before;
         if state.folding {
             Due::Nothing
-        } else if state.is_to_end() && (quiet || !put_off) {
+        } else if state.must_end && (quiet || !put_off) {
             Due::All
         } else if put_off {
             Due::Nothing
@@ -223,11 +231,22 @@ impl Log {
 
     /// Has the writer fold everything and cut the log's file as soon as it can: whenever it is quiet, if it cannot now.
     pub(super) fn end_soon(&self) {
-        self.state().must_end = true;
+        let mut state = self.state();
+        state.must_end = true;
+        state.not_ended = 0;
     }
 
     pub(super) fn is_to_end(&self) -> bool {
-        self.state().is_to_end()
+        self.state().must_end
+    }
+
+    /// How long nothing is written before it is quiet.
+    pub(super) fn patience(&self) -> Duration {
+        let state = self.state();
+        match state.must_end {
+            true => QUIET * (1 << state.not_ended.min(QUIET_DOUBLES)),
+            false => QUIET,
+        }
     }
 
     /// Whether it is for the caller to begin the fold beside the writer.
@@ -308,8 +327,8 @@ impl Aside {
 /// Tells of a fold that failed. Mostly nothing is lost: the log keeps what it has, and the next fold begins where this one
 /// did.
 ///
-/// A failed sync is another matter. SQLite counts pages as folded once it has written them and syncs them at the end; the
-/// system drops pages it could not write, and says so once. Another fold would begin behind them, find nothing wrong, and
+/// A failed sync is another matter. SQLite counts pages as folded once it has written them, and syncs them when it comes to
+/// the log's end; the system drops pages it could not write, and says so once. Another fold would begin behind them, find nothing wrong, and
 /// let the log begin anew, with those pages in neither file. Only a start that reads the log from its beginning brings
 /// them back.
 pub(super) fn failed(error: &rusqlite::Error, health: &watch::Sender<Health>) {

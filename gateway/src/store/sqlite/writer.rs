@@ -29,9 +29,6 @@ use crate::{
 const GROUP_COMMANDS_MAX: usize = 512;
 const GROUP_BYTES_MAX: usize = 16 << 20;
 
-/// A pause as long as this in the writes is a good moment to fold the log into the database.
-const QUIET: Duration = Duration::from_millis(200);
-
 /// How often a store that refused a write looks whether it can write again.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -259,7 +256,7 @@ impl Writer {
             Health::Writable if self.log.due(true) == Due::Nothing && !self.log.is_to_end() => {
                 return Some(receive.await);
             }
-            Health::Writable => QUIET,
+            Health::Writable => self.log.patience(),
             Health::Refusing => PROBE,
             Health::Broken => return Some(receive.await),
         };
@@ -464,7 +461,7 @@ impl Writer {
             return;
         };
         if *self.health.borrow() == Health::Broken
-            && let Err(error) = file::leave_the_log(&connection)
+            && let Err(error) = file::leave_the_log(&connection, true)
         {
             tracing::error!(%error, "store cannot keep its log");
         }
