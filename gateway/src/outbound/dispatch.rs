@@ -228,14 +228,14 @@ impl Core {
             self.replays_known = replay.ticket;
             self.record.replay_known(replay.ticket, now);
             let seq = replay.seq;
+            // No attempt takes the number, and the place on record, of an earlier one.
+            let attempts = self.record.last_attempt(seq).max(replay.attempts);
             if self.lines.get(seq).is_some() {
-                self.lines.begin_anew(seq, now);
+                self.lines.begin_anew(seq, attempts, now);
                 self.set_aside_up_to(seq, now);
                 self.record.fate(seq, Fate::Waiting, now);
                 continue;
             }
-            // No attempt takes the number, and the place on record, of an earlier one.
-            let attempts = self.record.last_attempt(seq).max(replay.attempts);
             let waiting = Waiting {
                 seq,
                 attempts,
@@ -350,8 +350,9 @@ impl Core {
             response,
         };
         self.record.attempt(attempt, now);
-        let begun_after = self.lines.get(due.seq).map_or(0, |delivery| delivery.begun_after);
-        let step = self.schedule.next(due.number - begun_after, &outcome, now, chance);
+        let delivery = self.lines.get(due.seq).expect("what was in flight is not settled");
+        let made = due.number - delivery.begun_after;
+        let step = self.schedule.next(made, &outcome, now, chance);
         match step {
             NextStep::Done => {
                 // The cursor says of those that never waited that they are delivered.

@@ -220,13 +220,16 @@ impl Lines {
             .in_flight = false;
     }
 
-    /// Begins its schedule anew: due at this time, if not before. The attempt under way is as good as another.
-    pub(super) fn begin_anew(&mut self, seq: u64, due_at: Timestamp) {
+    /// Begins its schedule anew after so many attempts, if not more: due at this time, if not before. The attempt under way is
+    /// as good as another.
+    pub(super) fn begin_anew(&mut self, seq: u64, attempts: u32, due_at: Timestamp) {
         let delivery = self.deliveries.get_mut(&seq).expect("what begins anew is not settled");
-        delivery.begun_after = delivery.attempts;
         if delivery.in_flight {
+            delivery.begun_after = delivery.attempts;
             return;
         }
+        delivery.attempts = delivery.attempts.max(attempts);
+        delivery.begun_after = delivery.attempts;
         self.due.remove(&(delivery.due_at, seq));
         delivery.due_at = delivery.due_at.min(due_at);
         let line = delivery.line.clone();

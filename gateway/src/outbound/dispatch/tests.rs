@@ -785,6 +785,36 @@ fn a_replay_of_what_was_delivered_gets_the_whole_schedule() {
 }
 
 #[test]
+fn a_replay_after_a_crash_is_numbered_on_and_has_the_whole_schedule() {
+    // Wanted once more before the settlement that said of the third attempt that it delivered.
+    let progress = Progress {
+        cursor: 1,
+        waiting: vec![waits(1, "a", 2, at(0))],
+        replays: replays(&[(1, 1, "a", 3)]).replays,
+        ..Progress::default()
+    };
+    // The next process knew, and had one attempt before it ended.
+    let known = Progress {
+        cursor: 1,
+        waiting: vec![Waiting {
+            begun_after: 3,
+            ..waits(1, "a", 3, at(0))
+        }],
+        ..Progress::default()
+    };
+    for progress in [progress, known] {
+        let mut core = resumed(&config(&[0, 5, 5, 5]), progress);
+        for number in 4..=7 {
+            let now = at(10 * i64::from(number));
+            let due = core.next(now).expect("it is due");
+            assert_eq!(due.number, number);
+            end(&mut core, due, failed(500, None), now);
+        }
+        assert_eq!(settle(&mut core, at(80)).dead, [1]);
+    }
+}
+
+#[test]
 fn a_replay_of_what_waits_begins_its_schedule_anew() {
     let mut core = failed_twice();
     settle(&mut core, at(6));

@@ -100,15 +100,16 @@ impl Claim {
         let mut connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(doubt)?;
         // What is not ours, or not proven, is left as it is.
         leave_the_log(&connection, true).map_err(doubt)?;
-        let version = version(&connection, &self.path)?;
-        if version.is_some() {
-            if self.has_log() {
-                self.alone(&connection, || {
-                    rewrite(&beside(&self.path, "-wal"))?;
-                    self.forget_index()
-                })
-                .map_err(doubt)?;
-            }
+        let mut known = version(&connection, &self.path)?;
+        if self.has_log() && (known.is_some() || self.was_made()) {
+            self.alone(&connection, || {
+                rewrite(&beside(&self.path, "-wal"))?;
+                self.forget_index()
+            })
+            .map_err(doubt)?;
+            known = version(&connection, &self.path)?;
+        }
+        if known.is_some() {
             check(&mut connection, &self.path)?;
         } else if self.was_made() {
             return Err(corrupt(&self.path, "it is empty, and once was not".to_owned()));
@@ -117,7 +118,7 @@ impl Claim {
         }
         leave_the_log(&connection, false).map_err(doubt)?;
         prepare_writer(&connection).map_err(doubt)?;
-        migrate(&mut connection, version.unwrap_or(0)).map_err(doubt)?;
+        migrate(&mut connection, known.unwrap_or(0)).map_err(doubt)?;
         self.note_made().map_err(|error| Error::Open {
             path: self.path.display().to_string(),
             detail: format!("cannot write to its lock file: {error}"),
@@ -134,18 +135,17 @@ impl Claim {
     /// A fresh connection after a commit failed: nothing that was cached is trusted.
     pub(super) fn reopen(&self) -> rusqlite::Result<Connection> {
         let connection = writer(&self.path)?;
-        leave_the_log(&connection, true)?;
         self.alone(&connection, || rewrite(&beside(&self.path, "-wal")))?;
         leave_the_log(&connection, false)?;
         Ok(connection)
     }
 
-    /// While no other process writes, empties the log or removes it. After an error the connection is of no use.
+    /// While no other process writes, empties the log or removes it.
     fn alone(&self, connection: &Connection, work: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
         connection.execute_batch("BEGIN IMMEDIATE")?;
-        work()?;
+        let done = work();
         // There is nothing to commit. But a rollback would go by the index, which may be forgotten.
-        connection.execute_batch("COMMIT")
+        connection.execute_batch("COMMIT").and(done)
     }
 
     /// Has SQLite read the log from its beginning. A connection of another process, idle for as long as it likes, keeps the
@@ -264,18 +264,11 @@ pub(super) fn free_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(pages * u64::from(PAGE_BYTES))
 }
 
-/// A connection that can write.
+/// A connection that can write, and leaves the log as it is when it is closed.
 pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    prepare_writer(&connection)?;
-    Ok(connection)
-}
-
-/// A connection that folds beside the writer. It is never the last one to be closed on purpose: when it is, what the last
-/// one does to the log is not its to do.
-pub(super) fn folder(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = writer(path)?;
     leave_the_log(&connection, true)?;
+    prepare_writer(&connection)?;
     Ok(connection)
 }
 

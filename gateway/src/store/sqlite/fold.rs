@@ -281,7 +281,7 @@ impl Aside {
             while started.recv().is_ok() {
                 let folded = match &connection {
                     Some(open) => Fold::Passive.run(open),
-                    None => file::folder(&path).and_then(|open| Fold::Passive.run(connection.insert(open))),
+                    None => file::writer(&path).and_then(|open| Fold::Passive.run(connection.insert(open))),
                 };
                 match folded {
                     Ok(folded) => shared.after_fold(Fold::Passive, folded),
@@ -328,9 +328,9 @@ impl Aside {
 /// did.
 ///
 /// A failed sync is another matter. SQLite counts pages as folded once it has written them, and syncs them when it comes to
-/// the log's end; the system drops pages it could not write, and says so once. Another fold would begin behind them, find nothing wrong, and
-/// let the log begin anew, with those pages in neither file. Only a start that reads the log from its beginning brings
-/// them back.
+/// the log's end; the system drops pages it could not write, and says so once. Another fold would begin behind them, find
+/// nothing wrong, and let the log begin anew, with those pages in neither file. Only a start that reads the log from its
+/// beginning brings them back.
 pub(super) fn failed(error: &rusqlite::Error, health: &watch::Sender<Health>) {
     if file::is_failed_sync(error) {
         tracing::error!(%error, "store cannot tell what the disk has kept");
