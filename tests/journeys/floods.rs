@@ -331,10 +331,13 @@ async fn heads_take_no_more_memory_than_there_is_for_them() {
     let before = held(&gateway);
     let head = [http2::head(), http2::header("x-more", &"x".repeat(30 * KIB))].concat();
     let crowd = stalled(&gateway, 24, &head).await;
-    others_pass(&gateway).await;
-    let now = held(&gateway);
     let sent = 24 * 128 * head.len();
-    assert!(now.memory < before.memory + sent / 2, "{before:?} {now:?} {sent}");
+    // What is refused is given back to the system in the allocator's own time.
+    eventually("the end of what is not held", async || {
+        others_pass(&gateway).await;
+        (held(&gateway).memory < before.memory + sent / 2).then_some(())
+    })
+    .await;
     drop(crowd);
     all_are_gone_but(&gateway, before).await;
 }
